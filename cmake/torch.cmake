@@ -1,0 +1,21 @@
+# LibTorch as the target sememe_torch, and the one precompiled header of every room that uses it.
+# SEMEME_TORCH names the folder of a torch package (the one that holds include/ and lib/).
+
+set(SEMEME_TORCH "$ENV{SEMEME_TORCH}" CACHE PATH "Folder of the torch package to build against")
+if(NOT SEMEME_TORCH OR NOT EXISTS ${SEMEME_TORCH}/include/torch)
+  message(FATAL_ERROR "LibTorch not found at '${SEMEME_TORCH}': run ./setup, or set SEMEME_TORCH to a torch package's folder")
+endif()
+
+add_library(sememe_torch INTERFACE)
+# After the system's folders: LibTorch carries copies of fmt and others that would hide Debian's.
+target_compile_options(sememe_torch INTERFACE
+  "SHELL:-idirafter ${SEMEME_TORCH}/include" "SHELL:-idirafter ${SEMEME_TORCH}/include/torch/csrc/api/include")
+file(GLOB torch_libraries ${SEMEME_TORCH}/lib/libtorch.so ${SEMEME_TORCH}/lib/libtorch_cpu.so ${SEMEME_TORCH}/lib/libc10.so
+     ${SEMEME_TORCH}/lib/libtorch_cuda.so ${SEMEME_TORCH}/lib/libc10_cuda.so)
+target_link_libraries(sememe_torch INTERFACE -Wl,--push-state,--no-as-needed ${torch_libraries} -Wl,--pop-state)
+set(CMAKE_BUILD_RPATH ${SEMEME_TORCH}/lib)
+
+file(WRITE ${CMAKE_BINARY_DIR}/torch_pch.cpp "")
+add_library(sememe_torch_pch OBJECT ${CMAKE_BINARY_DIR}/torch_pch.cpp)
+target_link_libraries(sememe_torch_pch PRIVATE sememe_torch sememe_flags fmt::fmt nlohmann_json::nlohmann_json)
+target_precompile_headers(sememe_torch_pch PRIVATE <torch/torch.h> <fmt/format.h> <nlohmann/json.hpp>)

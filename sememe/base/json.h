@@ -1,0 +1,52 @@
+#pragma once
+// JSON from files that may be hostile, and JSON to files that are whole or absent.
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+namespace sememe {
+
+using Json = nlohmann::json;
+
+/// @param where what is being read, for the message
+/// @throws Error naming `where` and the place of the fault if the text is not JSON or is nested deeper than 200 levels
+Json parse_json(std::string_view text, std::string_view where);
+
+Json read_json(const std::filesystem::path& path);
+
+/// Two-space indented, keys in order, a newline at the end. Non-finite numbers become null.
+void write_json(const std::filesystem::path& path, const Json& value);
+
+/// The member `key` of `object` as T.
+/// @throws Error naming `where` and the key if it is missing or of another type
+template <class T>
+T json_member(const Json& object, const char* key, std::string_view where);
+
+/// As json_member, but `fallback` where the key is missing or null.
+template <class T>
+T json_member_or(const Json& object, const char* key, T fallback, std::string_view where);
+
+}  // namespace sememe
+
+#include "sememe/base/error.h"
+
+namespace sememe {
+
+template <class T>
+T json_member(const Json& object, const char* key, std::string_view where) {
+  if (!object.is_object() || !object.contains(key)) fail("{}: the key \"{}\" is missing", where, key);
+  try {
+    return object.at(key).get<T>();
+  } catch (const Json::exception&) {
+    fail("{}: the key \"{}\" has the wrong type: {}", where, key, object.at(key).dump().substr(0, 60));
+  }
+}
+
+template <class T>
+T json_member_or(const Json& object, const char* key, T fallback, std::string_view where) {
+  if (!object.is_object() || !object.contains(key) || object.at(key).is_null()) return fallback;
+  return json_member<T>(object, key, where);
+}
+
+}  // namespace sememe

@@ -1,0 +1,53 @@
+#pragma once
+// A network with sites: named places in the forward pass whose tensor a visitor may read or replace. Recording, steering,
+// ablating and patching are visitors; none of them knows what kind of network it visits.
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace sememe {
+
+/// A place in a network where tensors pass by, e.g. "blocks.2.output".
+struct Site {
+  std::string name;
+  int64_t width = 0;        ///< size of the last dimension of the tensor there
+  std::string row = "token";  ///< what one row is: token, pixel, node
+};
+
+class SiteVisitor {
+ public:
+  virtual ~SiteVisitor() = default;
+  /// Called with the tensor at `site`; what it returns flows on. The default is the identity and costs nothing.
+  virtual torch::Tensor visit(const Site& site, torch::Tensor value) { return value; }
+  /// True once nothing after this site is wanted: forward() then stops and returns an undefined tensor.
+  virtual bool finished() const { return false; }
+};
+
+/// What a network is given: `inputs` (for a language model token ids [batch, context] int64) and, where there are any,
+/// `targets` of the shape its loss needs.
+struct Batch {
+  torch::Tensor inputs;
+  torch::Tensor targets;
+};
+
+class Network : public torch::nn::Module {
+ public:
+  /// In the order in which forward() reaches them.
+  virtual const std::vector<Site>& sites() const = 0;
+
+  /// The output (for a language model logits [batch, context, vocabulary]), or undefined where the visitor finished early.
+  virtual torch::Tensor forward(const Batch& batch, SiteVisitor& visitor) = 0;
+
+  /// The training loss, one number, of forward()'s output against batch.targets.
+  virtual torch::Tensor loss(const torch::Tensor& output, const Batch& batch) const = 0;
+};
+
+/// The site called `name`.
+/// @throws UsageError that lists the sites there are
+const Site& find_site(const Network& network, std::string_view name);
+
+}  // namespace sememe
