@@ -1,0 +1,34 @@
+#pragma once
+// What every command shares: the options --seed, --threads, --device, --quiet and --json, and how a command is added.
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+namespace sememe {
+
+struct CommonOptions {
+  uint64_t seed = 1;
+  int threads = 0;  ///< 0 means all cores
+  std::string device = "cpu";
+  bool quiet = false;
+  std::filesystem::path json;  ///< empty: none asked for
+};
+
+/// Adds a command with an example shown in its --help. Each file in apps/ adds one group of commands.
+CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& what, const std::string& example);
+
+/// The options that every command takes; `with_json` adds --json.
+void add_common_options(CLI::App& command, CommonOptions& options, bool with_json = true);
+
+/// Applies --threads, --device and --quiet. Called by each command before it works.
+void apply(const CommonOptions& options);
+
+void add_model_commands(CLI::App& program);
+void add_capture_command(CLI::App& program);
+void add_dictionary_commands(CLI::App& program);
+void add_study_commands(CLI::App& program);
+
+}  // namespace sememe

@@ -1,0 +1,66 @@
+#pragma once
+// A decoder-only transformer that covers the GPT-2 and Llama families by configuration.
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "sememe/network/network.h"
+
+namespace sememe {
+
+enum class Norm { kLayer, kRms };
+enum class Positions { kLearned, kRotary };
+enum class FeedForward { kGelu, kGatedSilu };  ///< GPT-2's tanh GELU; Llama's SwiGLU
+
+struct TransformerConfig {
+  int64_t vocabulary = 4096;
+  int64_t context = 256;
+  int64_t width = 256;
+  int64_t layers = 4;
+  int64_t heads = 4;
+  int64_t key_value_heads = 4;
+  int64_t head_width = 64;
+  int64_t feed_forward_width = 768;
+  Norm norm = Norm::kRms;
+  Positions positions = Positions::kRotary;
+  FeedForward feed_forward = FeedForward::kGatedSilu;
+  bool bias = false;
+  bool tied_head = true;
+  double norm_epsilon = 1e-5;
+  double rotary_base = 10000.0;
+};
+
+/// Keys and values of the tokens seen so far, per layer [batch, key_value_heads, tokens, head_width].
+struct KeyValueCache {
+  std::vector<torch::Tensor> keys, values;
+  int64_t tokens = 0;
+};
+
+/// Sites, in order: "embedding" (the residual stream before block 0), then for each block i "blocks.i.attention" (its output,
+/// added to the stream), "blocks.i.mlp.act" (hidden activations), "blocks.i.mlp" (its output), "blocks.i.output" (the residual
+/// stream after the block), and "norm" (what the head reads).
+class Transformer : public Network {
+ public:
+  explicit Transformer(TransformerConfig config);
+  /// Random weights from the stream (seed, "init/<parameter name>").
+  void initialize(uint64_t seed);
+
+  const TransformerConfig& config() const;
+  const std::vector<Site>& sites() const override;
+  /// inputs [batch, tokens] int64 -> logits [batch, tokens, vocabulary]
+  torch::Tensor forward(const Batch& batch, SiteVisitor& visitor) override;
+  /// As forward, continuing after the tokens in `cache`, which it extends.
+  torch::Tensor forward(const Batch& batch, SiteVisitor& visitor, KeyValueCache& cache);
+  /// Mean next-token cross-entropy in nats; targets [batch, tokens] int64, -100 is left out.
+  torch::Tensor loss(const torch::Tensor& logits, const Batch& batch) const override;
+  /// Output matrix [vocabulary, width], for the logit lens.
+  torch::Tensor head() const;
+  /// The last norm applied to rows of the residual stream [n, width].
+  torch::Tensor final_norm(const torch::Tensor& rows) const;
+};
+
+}  // namespace sememe

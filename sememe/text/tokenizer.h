@@ -1,0 +1,44 @@
+#pragma once
+// Byte-level byte-pair encoding with GPT-2's splitting rule, in Hugging Face's tokenizer.json.
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace sememe {
+
+class Tokenizer {
+ public:
+  /// Reads tokenizer.json (byte-level BPE).
+  /// @throws Error naming the file and the part that is missing, malformed or not supported
+  static Tokenizer load(const std::filesystem::path& path);
+
+  /// Learns merges from the texts that `next` yields until it yields nothing. `vocabulary` counts the 256 bytes and
+  /// "<|endoftext|>", which gets id 0.
+  static Tokenizer train(const std::function<std::optional<std::string>()>& next, int64_t vocabulary);
+
+  void save(const std::filesystem::path& path) const;
+
+  /// Ids of `text`, which may hold any bytes; special tokens in it are not recognised.
+  std::vector<int32_t> encode(std::string_view text) const;
+  std::string decode(std::span<const int32_t> ids) const;
+  /// The bytes of one token. @throws Error if there is no such id
+  std::string_view token(int32_t id) const;
+  int64_t size() const;
+  /// The id of a special token, e.g. "<|endoftext|>".
+  std::optional<int32_t> special(std::string_view name) const;
+  /// "<|endoftext|>" or the model's equivalent that separates documents. @throws Error if there is none
+  int32_t end_of_text() const;
+
+ private:
+  struct Model;
+  std::shared_ptr<const Model> model_;
+};
+
+}  // namespace sememe
