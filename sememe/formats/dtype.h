@@ -2,6 +2,7 @@
 // The element types that weight and array files use.
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -14,6 +15,9 @@ int64_t element_bytes(DType dtype);
 
 /// The name that safetensors uses, e.g. "F32".
 std::string_view dtype_name(DType dtype);
+
+/// The type of that safetensors name, if there is one.
+std::optional<DType> dtype_from_name(std::string_view name);
 
 /// Product of the dimensions times element_bytes().
 /// @throws Error naming `where` if a dimension is negative or the product does not fit 63 bits
