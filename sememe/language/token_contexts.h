@@ -1,0 +1,55 @@
+#pragma once
+// Documents as batches of token contexts. A context holds text of one document only: it begins with the end-of-text token, which
+// stands for "a document starts or goes on here", and a document longer than the context is cut into several.
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "sememe/data/corpus.h"
+#include "sememe/network/network.h"
+#include "sememe/text/tokenizer.h"
+
+namespace sememe {
+
+/// Some contexts of similar length, padded on the right with end-of-text to the longest. A causal network needs no mask: what
+/// stands behind a token cannot reach it.
+struct TokenBatch {
+  torch::Tensor tokens;   ///< [batch, length] int64, the first column is end-of-text
+  torch::Tensor targets;  ///< [batch, length] int64, the next token, -100 where nothing is to be predicted
+  torch::Tensor valid;    ///< [batch, length] bool: tokens of the text (neither the leading end-of-text nor padding)
+  int64_t valid_tokens = 0;
+
+  Batch batch() const { return {tokens, targets}; }
+};
+
+/// A corpus as TokenBatches, each text token in exactly one context. The order is fixed by the corpus and the sizes: batch
+/// number i is always the same, so that a capture can go on after the batches it has.
+class TokenContexts {
+ public:
+  /// @param context      longest context, end-of-text included; at least 2
+  /// @param batch_tokens most tokens in a batch, padding included; at least `context`
+  TokenContexts(std::unique_ptr<Corpus> corpus, const Tokenizer& tokenizer, int64_t context, int64_t batch_tokens);
+
+  /// The next batch, or nothing at the end of the corpus.
+  std::optional<TokenBatch> next();
+  /// Passes over `batches` batches without making their tensors. @throws Error if there are fewer
+  void skip(int64_t batches);
+
+ private:
+  std::optional<std::vector<std::vector<int32_t>>> next_rows();
+  void fill();
+
+  std::unique_ptr<Corpus> corpus_;
+  Tokenizer tokenizer_;
+  int64_t context_, batch_tokens_;
+  int32_t end_of_text_;
+  bool exhausted_ = false;
+  std::vector<std::vector<int32_t>> rows_;                  // contexts of the window that are not in a batch yet
+  std::vector<std::vector<std::vector<int32_t>>> batches_;  // batches of the window, last one first
+};
+
+}  // namespace sememe
