@@ -26,13 +26,15 @@ struct TokenBatch {
   Batch batch() const { return {tokens, targets}; }
 };
 
-/// A corpus as TokenBatches, each text token in exactly one context. The order is fixed by the corpus and the sizes: batch
+/// A corpus as TokenBatches, each text token valid in exactly one context. The order is fixed by the corpus and the sizes: batch
 /// number i is always the same, so that a capture can go on after the batches it has.
 class TokenContexts {
  public:
   /// @param context      longest context, end-of-text included; at least 2
   /// @param batch_tokens most tokens in a batch, padding included; at least `context`
-  TokenContexts(std::unique_ptr<Corpus> corpus, const Tokenizer& tokenizer, int64_t context, int64_t batch_tokens);
+  /// @param overlap      tokens before a cut that the next context repeats (not valid there, not targets), 0 .. context - 2
+  TokenContexts(std::unique_ptr<Corpus> corpus, const Tokenizer& tokenizer, int64_t context, int64_t batch_tokens,
+                int64_t overlap = 0);
 
   /// The next batch, or nothing at the end of the corpus.
   std::optional<TokenBatch> next();
@@ -40,16 +42,22 @@ class TokenContexts {
   void skip(int64_t batches);
 
  private:
-  std::optional<std::vector<std::vector<int32_t>>> next_rows();
-  void fill();
+  struct Row {
+    std::vector<int32_t> tokens;  // end-of-text, then text
+    size_t known = 0;             // how many text tokens at the start an earlier context had already
+  };
+  using Rows = std::vector<Row>;
+
+  std::optional<Rows> next_rows();
+  void read_window();
+  void cut(const std::vector<int32_t>& document, Rows& rows) const;
 
   std::unique_ptr<Corpus> corpus_;
   Tokenizer tokenizer_;
-  int64_t context_, batch_tokens_;
+  int64_t context_, batch_tokens_, overlap_;
   int32_t end_of_text_;
-  bool exhausted_ = false;
-  std::vector<std::vector<int32_t>> rows_;                  // contexts of the window that are not in a batch yet
-  std::vector<std::vector<std::vector<int32_t>>> batches_;  // batches of the window, last one first
+  uint64_t windows_ = 0;
+  std::vector<Rows> batches_;  // of the window read last; the next one stands at the end
 };
 
 }  // namespace sememe

@@ -45,12 +45,13 @@ struct KeyValueCache {
 /// stream after the block), and "norm" (what the head reads).
 class Transformer : public Network {
  public:
+  /// @throws Error naming the member of the config that cannot be
   explicit Transformer(TransformerConfig config);
   /// Random weights from the stream (seed, "init/<parameter name>").
   void initialize(uint64_t seed);
 
-  const TransformerConfig& config() const;
-  const std::vector<Site>& sites() const override;
+  const TransformerConfig& config() const { return config_; }
+  const std::vector<Site>& sites() const override { return sites_; }
   /// inputs [batch, tokens] int64 -> logits [batch, tokens, vocabulary]
   torch::Tensor forward(const Batch& batch, SiteVisitor& visitor) override;
   /// As forward, continuing after the tokens in `cache`, which it extends.
@@ -61,6 +62,20 @@ class Transformer : public Network {
   torch::Tensor head() const;
   /// The last norm applied to rows of the residual stream [n, width].
   torch::Tensor final_norm(const torch::Tensor& rows) const;
+
+ private:
+  struct Block;
+  torch::Tensor run(const torch::Tensor& inputs, SiteVisitor& visitor, KeyValueCache* cache);
+  torch::Tensor embed(const torch::Tensor& inputs, int64_t past) const;
+  torch::Tensor attend(const Block& block, const torch::Tensor& stream, int64_t layer, KeyValueCache* cache) const;
+  torch::Tensor activate(const Block& block, const torch::Tensor& stream) const;
+  torch::Tensor normalize(const torch::Tensor& rows, const torch::Tensor& weight, const torch::Tensor& bias) const;
+
+  TransformerConfig config_;
+  std::vector<Site> sites_;
+  torch::Tensor embedding_, positions_, norm_weight_, norm_bias_, head_;  // parameters; undefined where there are none
+  torch::Tensor cosines_, sines_;                                         // [context, head_width / 2]
+  std::vector<std::shared_ptr<Block>> blocks_;
 };
 
 }  // namespace sememe
