@@ -29,6 +29,7 @@ void apply(const CommonOptions& options);
 void add_model_commands(CLI::App& program);
 void add_capture_command(CLI::App& program);
 void add_dictionary_commands(CLI::App& program);
+void add_tokenizer_commands(CLI::App& program);
 void add_study_commands(CLI::App& program);
 
 }  // namespace sememe

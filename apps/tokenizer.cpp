@@ -1,0 +1,126 @@
+#include "sememe/text/tokenizer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "apps/command.h"
+#include "sememe/base/files.h"
+#include "sememe/base/json.h"
+#include "sememe/data/corpus.h"
+
+namespace sememe {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+void print_and_write(const Json& result, const std::filesystem::path& json) {
+  fmt::print("{}\n", result.dump());
+  if (!json.empty()) write_json(json, result);
+}
+
+struct TrainTokenizer {
+  CommonOptions common;
+  std::vector<std::filesystem::path> texts;
+  std::filesystem::path out;
+  int64_t vocabulary = 4096;
+
+  void run() const {
+    apply(common);
+    const auto start = Clock::now();
+    int64_t bytes = 0;
+    size_t file = 0;
+    std::unique_ptr<Corpus> corpus;
+    const auto next = [&]() -> std::optional<std::string> {
+      while (true) {
+        if (!corpus && file == texts.size()) return std::nullopt;
+        if (!corpus) corpus = open_corpus(texts[file++]);
+        if (std::optional<Document> document = corpus->next()) {
+          bytes += static_cast<int64_t>(document->text.size());
+          return std::move(document->text);
+        }
+        corpus.reset();
+      }
+    };
+    const Tokenizer tokenizer = Tokenizer::train(next, vocabulary);
+    tokenizer.save(out);
+    print_and_write({{"vocabulary", tokenizer.size()}, {"bytes", bytes}, {"seconds", seconds_since(start)}},
+                    common.json);
+  }
+};
+
+struct EncodeText {
+  CommonOptions common;
+  std::filesystem::path tokenizer_path, text, out;
+  int repeat = 1;
+
+  void run() const {
+    apply(common);
+    const Tokenizer tokenizer = Tokenizer::load(tokenizer_path);
+    const std::string bytes = read_file(text);
+    std::vector<int32_t> ids;
+    std::vector<double> seconds;
+    for (int i = 0; i < repeat; ++i) {
+      const auto start = Clock::now();
+      ids = tokenizer.encode(bytes);
+      seconds.push_back(seconds_since(start));
+    }
+    if (!out.empty()) {
+      AtomicFile file(out);
+      file.write(std::as_bytes(std::span(ids)));
+      file.commit();
+    }
+    const double best = *std::min_element(seconds.begin(), seconds.end());
+    print_and_write({{"tokens", ids.size()},
+                     {"bytes", bytes.size()},
+                     {"seconds", best},
+                     {"megabytes_per_second", static_cast<double>(bytes.size()) / 1e6 / std::max(best, 1e-9)}},
+                    common.json);
+  }
+};
+
+void add_train(CLI::App& group) {
+  const auto command = std::make_shared<TrainTokenizer>();
+  CLI::App* const app = add_command(group, "train", "Learn a byte-level BPE from text",
+                                    "sememe tokenizer train --text corpus.txt --vocabulary 4096 --out tokenizer.json");
+  app->add_option("--text", command->texts, "Text, JSONL, plain or compressed; give it again for more")->required();
+  app->add_option("--vocabulary", command->vocabulary, "Number of tokens")->capture_default_str();
+  app->add_option("--out", command->out, "tokenizer.json to write")->required();
+  add_common_options(*app, command->common);
+  app->callback([command] { command->run(); });
+}
+
+void add_encode(CLI::App& group) {
+  const auto command = std::make_shared<EncodeText>();
+  CLI::App* const app = add_command(group, "encode", "Encode one file as one text, byte for byte",
+                                    "sememe tokenizer encode --tokenizer tokenizer.json --text a.txt --out ids.bin");
+  app->add_option("--tokenizer", command->tokenizer_path, "tokenizer.json, its folder, or vocab.json")->required();
+  app->add_option("--text", command->text, "File to encode")->required();
+  app->add_option("--out", command->out, "Ids as little-endian int32; without it only the count and time are shown");
+  app->add_option("--repeat", command->repeat, "Encode this often and show the fastest time")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str();
+  add_common_options(*app, command->common);
+  app->callback([command] { command->run(); });
+}
+
+}  // namespace
+
+void add_tokenizer_commands(CLI::App& program) {
+  CLI::App* const group = program.add_subcommand("tokenizer", "Learn and use subword vocabularies");
+  group->require_subcommand(1);
+  add_train(*group);
+  add_encode(*group);
+}
+
+}  // namespace sememe
