@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "sememe/base/json.h"
 #include "sememe/language/transformer.h"
 #include "sememe/network/network.h"
 #include "sememe/text/tokenizer.h"
@@ -19,12 +20,23 @@ struct LanguageModel {
   Tokenizer tokenizer;
   std::filesystem::path folder;
 
-  /// Reads a bundle or a Hugging Face folder of the GPT-2 or Llama family.
+  /// Reads a bundle or a Hugging Face folder of the GPT-2 or Llama family; weights become float32.
   /// @throws Error naming the file and key that is missing, malformed or not supported
   static LanguageModel load(const std::filesystem::path& folder);
   /// Writes the folder, whole or not at all, in Hugging Face's names so that `transformers` loads it.
-  void save(const std::filesystem::path& folder) const;
+  /// @param weights element type of the weights on disk: float32 or float16
+  /// @throws Error if the network is of neither family
+  void save(const std::filesystem::path& folder, torch::ScalarType weights = torch::kFloat32) const;
+  /// As save, into a folder that exists, file by file.
+  void write_files(const std::filesystem::path& folder, torch::ScalarType weights = torch::kFloat32) const;
 };
+
+/// Hugging Face's config.json of a network. @throws Error if it is of neither family
+Json config_to_json(const TransformerConfig& config, const Tokenizer& tokenizer, torch::ScalarType weights);
+
+/// Reads Hugging Face's config.json.
+/// @throws Error naming the key that is missing, malformed or asks for something this network does not do
+TransformerConfig config_from_json(const Json& json, std::string_view where);
 
 struct GenerateOptions {
   int64_t tokens = 64;       ///< at most this many new tokens
@@ -33,8 +45,9 @@ struct GenerateOptions {
   uint64_t seed = 1;
 };
 
-/// Continues `prompt` with the KV cache; the visitor sees the prompt once and then each new token ([1, 1, width] at a site).
-/// `on_text` gets each piece as it is decided. @returns the continuation
+/// Continues `prompt` with the KV cache until end-of-text, `tokens` or the end of the context; the visitor sees the prompt (after
+/// an end-of-text token) once and then each new token ([1, 1, width] at a site). `on_text` gets each piece as it is decided.
+/// @returns the continuation
 /// @throws Error if the prompt does not fit the context
 std::string generate(const LanguageModel& model, const std::string& prompt, const GenerateOptions& options,
                      SiteVisitor& visitor, const std::function<void(std::string_view)>& on_text = {});

@@ -1,0 +1,191 @@
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "apps/command.h"
+#include "sememe/base/json.h"
+#include "sememe/base/progress.h"
+#include "sememe/formats/npy.h"
+#include "sememe/language/evaluation.h"
+#include "sememe/language/language_model.h"
+#include "sememe/language/training.h"
+
+namespace sememe {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+LanguageModel load_on(const fs::path& folder, const CommonOptions& common) {
+  LanguageModel model = LanguageModel::load(folder);
+  model.network->to(torch::Device(common.device));
+  return model;
+}
+
+int64_t parameter_count(const Network& network) {
+  int64_t count = 0;
+  for (const torch::Tensor& parameter : network.parameters()) count += parameter.numel();
+  return count;
+}
+
+struct TrainModel {
+  CommonOptions common;
+  fs::path recipe, out;
+  bool resume = false;
+  std::optional<int64_t> tokens, batch;
+  CLI::Option* seed = nullptr;
+
+  void run() const {
+    apply(common);
+    if (common.device != "cpu") fail_usage("--device {}: models are trained on the cpu", common.device);
+    Recipe wanted = Recipe::load(recipe);
+    if (tokens) wanted.tokens = *tokens;
+    if (batch) wanted.batch_tokens = *batch;
+    if (seed->count() > 0) wanted.seed = common.seed;
+    const Json report = train_language_model(wanted, out, resume);
+    if (!common.json.empty()) write_json(common.json, report);
+    fmt::print("{}: {} parameters, {} tokens in {:.0f} s ({:.0f} tokens/s)\n", out.string(),
+               report.at("parameters").get<int64_t>(), report.at("tokens").get<int64_t>(), report.at("seconds").get<double>(),
+               report.at("tokens_per_second").get<double>());
+    fmt::print("held out: {:.3f} bits per byte, {:.3f} nats per token\n", report.at("heldout_bits_per_byte").get<double>(),
+               report.at("heldout_nats_per_token").get<double>());
+  }
+};
+
+struct ShowModel {
+  CommonOptions common;
+  fs::path folder;
+
+  void run() const {
+    apply(common);
+    const LanguageModel model = LanguageModel::load(folder);
+    const TransformerConfig& config = model.network->config();
+    Json sites = Json::array();
+    for (const Site& site : model.network->sites()) sites.push_back({{"name", site.name}, {"width", site.width}});
+    Json info = config_to_json(config, model.tokenizer, torch::kFloat32);
+    info.erase("torch_dtype");
+    info["parameters"] = parameter_count(*model.network);
+    info["tokenizer_size"] = model.tokenizer.size();
+    info["sites"] = sites;
+    if (!common.json.empty()) write_json(common.json, info);
+    fmt::print("{}: {}, {} parameters\n", folder.string(), info.at("model_type").get<std::string>(),
+               parameter_count(*model.network));
+    fmt::print("{} layers, width {}, {} heads ({} for keys and values) of {}, feed-forward {}, context {}, vocabulary {}\n",
+               config.layers, config.width, config.heads, config.key_value_heads, config.head_width,
+               config.feed_forward_width, config.context, config.vocabulary);
+    fmt::print("sites:\n");
+    for (const Site& site : model.network->sites()) fmt::print("  {:24} {}\n", site.name, site.width);
+  }
+};
+
+struct EvaluateModel {
+  CommonOptions common;
+  fs::path folder, text;
+  int64_t tokens = 0, batch = 8192;
+
+  void run() const {
+    apply(common);
+    const LanguageModel model = load_on(folder, common);
+    const TextLoss loss = evaluate(model, open_corpus(text), batch, tokens);
+    const Json result = {{"tokens", loss.tokens},
+                         {"bytes", loss.bytes},
+                         {"nats_per_token", loss.nats_per_token()},
+                         {"perplexity", loss.perplexity()},
+                         {"bits_per_byte", loss.bits_per_byte()}};
+    if (!common.json.empty()) write_json(common.json, result);
+    fmt::print("{} tokens, {} bytes: {:.4f} nats per token (perplexity {:.2f}), {:.4f} bits per byte\n", loss.tokens,
+               loss.bytes, loss.nats_per_token(), loss.perplexity(), loss.bits_per_byte());
+  }
+};
+
+struct GenerateText {
+  CommonOptions common;
+  fs::path folder;
+  std::string prompt;
+  GenerateOptions options;
+
+  void run() {
+    apply(common);
+    const LanguageModel model = load_on(folder, common);
+    options.seed = common.seed;
+    fmt::print("{}", prompt);
+    SiteVisitor nobody;
+    const std::string text = generate(model, prompt, options, nobody, [](std::string_view piece) {
+      fmt::print("{}", piece);
+      std::fflush(stdout);
+    });
+    fmt::print("\n");
+    if (!common.json.empty()) write_json(common.json, {{"prompt", prompt}, {"text", text}});
+  }
+};
+
+void add_train(CLI::App& group) {
+  auto work = std::make_shared<TrainModel>();
+  CLI::App* const command = add_command(group, "train", "Train a language model as a recipe says",
+                                        "sememe model train --recipe models/english/recipe.json --out /tmp/english");
+  command->add_option("--recipe", work->recipe, "The recipe (JSON)")->required();
+  command->add_option("--out", work->out, "Folder for the model; OUT.work holds what is made on the way")->required();
+  command->add_flag("--resume", work->resume, "Go on where an interrupted or killed run was");
+  command->add_option("--tokens", work->tokens, "Train on this many tokens instead of the recipe's number")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--batch", work->batch, "Tokens in one step instead of the recipe's number")->check(CLI::PositiveNumber);
+  add_common_options(*command, work->common);
+  work->seed = command->get_option("--seed");
+  command->callback([work] { work->run(); });
+}
+
+void add_info(CLI::App& group) {
+  auto work = std::make_shared<ShowModel>();
+  CLI::App* const command = add_command(group, "info", "Show a model's shape and its sites", "sememe model info models/english");
+  command->add_option("folder", work->folder, "The model's folder")->required();
+  add_common_options(*command, work->common);
+  command->callback([work] { work->run(); });
+}
+
+void add_evaluate(CLI::App& group) {
+  auto work = std::make_shared<EvaluateModel>();
+  CLI::App* const command = add_command(group, "evaluate", "Measure how well a model predicts a text",
+                                        "sememe model evaluate models/english --text book.txt --json result.json");
+  command->add_option("folder", work->folder, "The model's folder")->required();
+  command->add_option("--text", work->text, "The text: .txt, .jsonl, plain or compressed")->required();
+  command->add_option("--tokens", work->tokens, "Stop after about this many tokens; 0 reads all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--batch", work->batch, "Tokens in one pass")->check(CLI::PositiveNumber)->capture_default_str();
+  add_common_options(*command, work->common);
+  command->callback([work] { work->run(); });
+}
+
+void add_generate(CLI::App& group) {
+  auto work = std::make_shared<GenerateText>();
+  CLI::App* const command = add_command(group, "generate", "Continue a text",
+                                        "sememe model generate models/english --prompt 'The sea is' --tokens 40");
+  command->add_option("folder", work->folder, "The model's folder")->required();
+  command->add_option("--prompt", work->prompt, "The text to continue")->required();
+  command->add_option("--tokens", work->options.tokens, "At most this many new tokens")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--temperature", work->options.temperature, "0 takes the most likely token each time")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--top-k", work->options.top_k, "Draw among this many most likely tokens; 0 keeps all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  add_common_options(*command, work->common);
+  command->callback([work] { work->run(); });
+}
+
+}  // namespace
+
+void add_model_commands(CLI::App& program) {
+  CLI::App* const group = program.add_subcommand("model", "Train, inspect, evaluate and run language models");
+  group->require_subcommand(1);
+  add_train(*group);
+  add_info(*group);
+  add_evaluate(*group);
+  add_generate(*group);
+}
+
+}  // namespace sememe
