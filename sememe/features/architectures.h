@@ -1,0 +1,27 @@
+#pragma once
+// The kinds of dictionary there are. A new one is its header, its source and one line in architectures.cpp.
+
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "sememe/features/learner.h"
+
+namespace sememe {
+
+struct Architecture {
+  std::string_view name;
+  std::string_view what;      ///< one line for --help
+  bool needs_gradients;       ///< training needs gradients beside the activations
+  std::shared_ptr<Dictionary> (*load)(const Json& config, const SafetensorsFile& file);
+  std::unique_ptr<DictionaryLearner> (*learn)(const LearnerOptions& options, const ActivationStatistics& statistics);
+};
+
+std::span<const Architecture> architectures();
+
+/// @throws UsageError that lists the names there are
+const Architecture& find_architecture(std::string_view name);
+
+}  // namespace sememe

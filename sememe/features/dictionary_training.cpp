@@ -1,0 +1,242 @@
+#include "sememe/features/dictionary_training.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <memory>
+
+#include "sememe/base/error.h"
+#include "sememe/base/files.h"
+#include "sememe/base/interrupt.h"
+#include "sememe/base/progress.h"
+#include "sememe/base/random.h"
+#include "sememe/features/architectures.h"
+
+namespace sememe {
+namespace {
+
+constexpr int64_t kSampleRows = 65536;
+constexpr int64_t kCurvePoints = 200;
+constexpr double kCheckpointSeconds = 60.0;
+
+void check_options(const ActivationStore& store, const DictionaryTrainingOptions& options) {
+  const Architecture& architecture = find_architecture(options.architecture);
+  if (options.latents < 1 || options.latents > std::numeric_limits<int32_t>::max())
+    fail_usage("--latents {}: give a number from 1 to 2147483647", options.latents);
+  if (options.k < 1) fail_usage("--k {}: give at least 1", options.k);
+  if (options.k > options.latents)
+    fail_usage("--k {}: is larger than the number of latents, {}; give at most that", options.k, options.latents);
+  if (options.batch < 1) fail_usage("--batch {}: give at least 1", options.batch);
+  if (options.tokens < 1) fail_usage("--tokens {}: give at least 1", options.tokens);
+  if (!(options.learning_rate >= 0) || !std::isfinite(options.learning_rate))
+    fail_usage("--learning-rate {}: give a positive number, or 0 for the default", options.learning_rate);
+  if (!(options.decay >= 0 && options.decay <= 1)) fail_usage("--decay {}: give a share from 0 to 1", options.decay);
+  if (options.checkpoint_every < 0 || options.dead_after < 0)
+    fail_usage("--checkpoint-every and --dead-after: give 0 for the default, or more");
+  if (architecture.needs_gradients && !store.has_gradients())
+    fail("{}: holds no gradients, which --architecture {} needs; capture with --gradients", store.path().string(),
+         options.architecture);
+}
+
+/// Rows spread evenly over the store.
+torch::Tensor sample_rows(const ActivationStore& store) {
+  if (store.rows() <= kSampleRows) return store.read(0, store.rows()).activations;
+  constexpr int64_t parts = 256, part = kSampleRows / parts;
+  std::vector<torch::Tensor> rows;
+  for (int64_t i = 0; i < parts; ++i) rows.push_back(store.read(i * (store.rows() - part) / (parts - 1), part).activations);
+  return torch::cat(rows);
+}
+
+/// Everything that must agree for a checkpoint to be continued.
+Json settings_of(const ActivationStore& store, const DictionaryTrainingOptions& options) {
+  return {{"architecture", options.architecture},
+          {"latents", options.latents},
+          {"k", options.k},
+          {"tokens", options.tokens},
+          {"batch", options.batch},
+          {"learning_rate", options.learning_rate},
+          {"decay", options.decay},
+          {"auxiliary_k", options.auxiliary_k},
+          {"dead_after", options.dead_after},
+          {"drop_sinks", options.drop_sinks},
+          {"beta", options.gradient.beta},
+          {"score", options.gradient.score},
+          {"gradient_scaling", options.gradient.scaling},
+          {"seed", options.seed},
+          {"rows", store.rows()},
+          {"width", store.width()}};
+}
+
+/// Sums over some steps.
+struct Means {
+  double loss = 0.0, fvu = 0.0, l0 = 0.0;
+  int64_t steps = 0, dead = 0;
+
+  void add(const StepReport& report) {
+    loss += report.loss;
+    fvu += report.fvu;
+    l0 += report.l0;
+    dead = report.dead;
+    ++steps;
+  }
+  Json point(int64_t tokens) const {
+    const double n = static_cast<double>(std::max<int64_t>(steps, 1));
+    return {{"tokens", tokens}, {"loss", loss / n}, {"fvu", fvu / n}, {"l0", l0 / n}, {"dead", dead}};
+  }
+  Json save() const { return {{"loss", loss}, {"fvu", fvu}, {"l0", l0}, {"steps", steps}, {"dead", dead}}; }
+  static Means load(const Json& saved, const std::string& where) {
+    return {json_member<double>(saved, "loss", where), json_member<double>(saved, "fvu", where),
+            json_member<double>(saved, "l0", where), json_member<int64_t>(saved, "steps", where),
+            json_member<int64_t>(saved, "dead", where)};
+  }
+};
+
+class Training {
+ public:
+  Training(const ActivationStore& store, const DictionaryTrainingOptions& options, std::filesystem::path folder)
+      : store_(store),
+        options_(options),
+        settings_(settings_of(store, options)),
+        folder_(std::move(folder)),
+        checkpoint_(folder_.string() + ".checkpoint"),
+        steps_((options.tokens + options.batch - 1) / options.batch) {
+    if (!folder_.has_filename()) {
+      folder_ = folder_.parent_path();
+      checkpoint_ = folder_.string() + ".checkpoint";
+    }
+    prepare();
+  }
+
+  Json run() {
+    Progress progress("train " + options_.architecture, steps_ * options_.batch, "tokens", step_ * options_.batch);
+    saved_at_ = std::chrono::steady_clock::now();
+    while (step_ < steps_) {
+      one_step();
+      progress.update(step_ * options_.batch, fmt::format("loss {:.4f}  fvu {:.4f}  dead {}", last_.loss, last_.fvu, last_.dead));
+      if (step_ < steps_) save_if_due();
+    }
+    return finish(progress.rate());
+  }
+
+ private:
+  void prepare() {
+    const torch::Tensor sample = sample_rows(store_);
+    float largest_norm = std::numeric_limits<float>::infinity();
+    if (options_.drop_sinks) largest_norm = 10.0f * sample.norm(2, {1}).median().item<float>();
+    const torch::Tensor kept = options_.drop_sinks ? sample.index({sample.norm(2, {1}) <= largest_norm}) : sample;
+    LearnerOptions learner{.width = store_.width(), .latents = options_.latents, .k = options_.k, .seed = options_.seed,
+                           .auxiliary_k = options_.auxiliary_k, .dead_after = options_.dead_after,
+                           .gradient = options_.gradient};
+    if (learner.dead_after == 0) learner.dead_after = std::clamp<int64_t>(options_.tokens / 10, 1, 10'000'000);
+    rate_ = options_.learning_rate > 0 ? options_.learning_rate : default_learning_rate(options_.latents);
+    learner_ = find_architecture(options_.architecture).learn(learner, measure_activations(kept));
+    rows_ = std::make_unique<ShuffledActivations>(store_, options_.seed, largest_norm);
+    if (options_.resume && std::filesystem::exists(checkpoint_)) load_checkpoint();
+  }
+
+  double rate_at(int64_t step) const {
+    const double left = static_cast<double>(steps_ - step) / static_cast<double>(steps_);
+    return rate_ * (options_.decay > 0 ? std::min(1.0, left / options_.decay) : 1.0);
+  }
+
+  void one_step() {
+    last_ = learner_->step(rows_->next(options_.batch), rate_at(step_));
+    ++step_;
+    since_point_.add(last_);
+    if (step_ > steps_ - std::max<int64_t>(1, steps_ / 20)) final_.add(last_);
+    const int64_t every = std::max<int64_t>(1, steps_ / kCurvePoints);
+    if (step_ % every != 0 && step_ != steps_) return;
+    curve_.push_back(since_point_.point(step_ * options_.batch));
+    since_point_ = {};
+  }
+
+  void save_if_due() {
+    const auto now = std::chrono::steady_clock::now();
+    const bool stop = interrupted();
+    const bool due = options_.checkpoint_every > 0 ? step_ % options_.checkpoint_every == 0
+                                                   : std::chrono::duration<double>(now - saved_at_).count() > kCheckpointSeconds;
+    if (!stop && !due) return;
+    save_checkpoint();
+    saved_at_ = now;
+    if (stop) throw Interrupted(fmt::format("interrupted at step {} of {}; continue with --resume", step_, steps_));
+  }
+
+  void save_checkpoint() const {
+    const auto position = rows_->position();
+    const Json state{{"settings", settings_},
+                     {"step", step_},
+                     {"position", {position.epoch, position.buffer, position.row}},
+                     {"curve", curve_},
+                     {"since_point", since_point_.save()},
+                     {"final", final_.save()}};
+    save_tensors(checkpoint_, learner_->state(), {{"sememe", state.dump()}});
+  }
+
+  void load_checkpoint() {
+    const SafetensorsFile file(checkpoint_);
+    const std::string where = checkpoint_.string();
+    const auto found = file.metadata().find("sememe");
+    if (found == file.metadata().end()) fail("{}: is not a checkpoint of `sememe dictionary train`", where);
+    const Json state = parse_json(found->second, where);
+    const Json settings = json_member<Json>(state, "settings", where);
+    for (const auto& [key, value] : settings_.items())
+      if (!settings.contains(key) || settings[key] != value)
+        fail("{}: was made with {} {}, not {}; give the same options or train anew without --resume", where, key,
+             settings.value(key, Json()).dump(), value.dump());
+    learner_->restore(file);
+    step_ = json_member<int64_t>(state, "step", where);
+    const auto position = json_member<std::vector<int64_t>>(state, "position", where);
+    if (position.size() != 3 || step_ < 0 || step_ > steps_) fail("{}: \"position\" or \"step\" cannot be", where);
+    rows_->seek({position[0], position[1], position[2]});
+    curve_ = json_member<Json>(state, "curve", where);
+    since_point_ = Means::load(json_member<Json>(state, "since_point", where), where);
+    final_ = Means::load(json_member<Json>(state, "final", where), where);
+    note(fmt::format("continuing at step {} of {}", step_, steps_));
+  }
+
+  Json finish(double tokens_per_second) {
+    Json result = final_.point(steps_ * options_.batch);
+    result["tokens_per_second"] = tokens_per_second;
+    result["settings"] = settings_;
+    result["learning_rate"] = rate_;
+    result["dropped_sinks"] = rows_->dropped();
+    result["curve"] = curve_;
+    Json origin = store_.origin();
+    origin["activations"] = store_.path().filename().string();
+    AtomicFolder folder(folder_);
+    learner_->dictionary(origin)->save(folder.path());
+    write_json(folder.path() / "training.json", result);
+    folder.commit();
+    std::error_code ignored;
+    std::filesystem::remove(checkpoint_, ignored);
+    if (last_.dead > 0) note(fmt::format("{} of {} latents are dead at the end of training", last_.dead, options_.latents));
+    if (rows_->dropped() > 0) note(fmt::format("{} attention-sink rows were left out", rows_->dropped()));
+    return result;
+  }
+
+  ActivationStore store_;
+  DictionaryTrainingOptions options_;
+  Json settings_;
+  std::filesystem::path folder_, checkpoint_;
+  int64_t steps_, step_ = 0;
+  double rate_ = 0.0;
+  std::unique_ptr<DictionaryLearner> learner_;
+  std::unique_ptr<ShuffledActivations> rows_;
+  StepReport last_;
+  Means since_point_, final_;
+  Json curve_ = Json::array();
+  std::chrono::steady_clock::time_point saved_at_;
+};
+
+}  // namespace
+
+double default_learning_rate(int64_t latents) { return 2e-3 / std::sqrt(static_cast<double>(latents) / 1024.0); }
+
+Json train_dictionary(const ActivationStore& store, const DictionaryTrainingOptions& options,
+                      const std::filesystem::path& folder) {
+  check_options(store, options);
+  return Training(store, options, folder).run();
+}
+
+}  // namespace sememe

@@ -1,0 +1,101 @@
+#include "sememe/features/gradient_top_k.h"
+
+#include <cmath>
+#include <utility>
+
+#include "sememe/base/error.h"
+
+namespace sememe {
+namespace {
+
+/// @throws UsageError naming the option
+void check_selection(const GradientSelection& selection) {
+  if (!(selection.beta >= 0) || !std::isfinite(selection.beta)) fail_usage("--beta {}: give a number of at least 0", selection.beta);
+  if (selection.score != "additive" && selection.score != "product")
+    fail_usage("--score {}: choose additive or product", selection.score);
+  if (selection.scaling != "batch-mean" && selection.scaling != "raw")
+    fail_usage("--gradient-scaling {}: choose batch-mean or raw", selection.scaling);
+}
+
+kernels::TopKOptions kernel_options(const GradientSelection& selection, int64_t k, const torch::Tensor& influence, double mean) {
+  kernels::TopKOptions options{.k = k, .influence = influence.data_ptr<float>()};
+  options.score =
+      selection.score == "product" ? kernels::SelectionScore::kProduct : kernels::SelectionScore::kAdditive;
+  // beta (g / mean) = (beta / mean) g saves a pass over g. Without any influence (mean 0) selection is plain.
+  const double divisor = selection.scaling == "raw" ? 1.0 : mean;
+  options.beta = divisor > 0 ? static_cast<float>(selection.beta / divisor) : 0.0f;
+  if (!std::isfinite(options.beta)) options.beta = 0.0f;
+  return options;
+}
+
+}  // namespace
+
+GradientTopKDictionary::GradientTopKDictionary(TopKWeights weights, GradientSelection selection, double influence_mean,
+                                               Json config)
+    : TopKDictionary(std::move(weights), std::move(config)),
+      selection_(std::move(selection)),
+      influence_mean_(influence_mean) {
+  check_selection(selection_);
+}
+
+SparseCodes GradientTopKDictionary::encode(const torch::Tensor& x, const torch::Tensor& gradients) const {
+  if (!gradients.defined() || gradients.sizes() != x.sizes())
+    fail("gradients and activations differ in shape; selection needs one gradient row for each activation row");
+  const torch::Tensor rows = gradients.to(torch::kCPU, torch::kFloat);
+  return encode_in_parts(x, [&](const torch::Tensor& pre_activations, int64_t begin, SelectedCodes& codes) {
+    const torch::Tensor influence =
+        torch::mm(rows.narrow(0, begin, pre_activations.size(0)), weights_.decoder.t()).abs_();
+    select_codes(pre_activations, kernel_options(selection_, weights_.k, influence, influence_mean_), codes);
+  });
+}
+
+void GradientTopKDictionary::save(const std::filesystem::path& folder) const {
+  GradientTopKDictionary complete = *this;
+  complete.config_["beta"] = selection_.beta;
+  complete.config_["score"] = selection_.score;
+  complete.config_["gradient_scaling"] = selection_.scaling;
+  complete.config_["influence_mean"] = influence_mean_;
+  complete.TopKDictionary::save(folder);
+}
+
+GradientTopKLearner::GradientTopKLearner(const LearnerOptions& options, const ActivationStatistics& statistics)
+    : TopKLearner(options, statistics), influence_mean_(torch::zeros({1}, torch::kDouble)) {
+  check_selection(options.gradient);
+}
+
+kernels::TopKOptions GradientTopKLearner::selection(const ActivationRows& rows) {
+  if (!rows.gradients.defined()) fail("g-SAE needs gradients; capture with --gradients");
+  const int64_t batch = rows.gradients.size(0);
+  if (!influence_.defined() || influence_.size(0) != batch) influence_ = torch::empty({batch, options_.latents});
+  torch::mm_out(influence_, rows.gradients, weights_.decoder.t());
+  influence_.abs_();
+  const double mean = influence_.mean(torch::kDouble).item<double>();
+  double& running = *influence_mean_.data_ptr<double>();
+  running = running == 0.0 ? mean : 0.99 * running + 0.01 * mean;
+  return kernel_options(options_.gradient, options_.k, influence_, mean);
+}
+
+std::shared_ptr<Dictionary> GradientTopKLearner::dictionary(const Json& origin) const {
+  return std::make_shared<GradientTopKDictionary>(unscaled_weights(), options_.gradient, influence_mean_.item<double>(), origin);
+}
+
+NamedTensors GradientTopKLearner::state() const {
+  NamedTensors state = TopKLearner::state();
+  state.emplace_back("influence_mean", influence_mean_);
+  return state;
+}
+
+std::shared_ptr<Dictionary> load_gradient_top_k(const Json& config, const SafetensorsFile& file) {
+  const std::string where = (file.path().parent_path() / "config.json").string();
+  return std::make_shared<GradientTopKDictionary>(
+      TopKWeights::load(config, file),
+      GradientSelection{json_member<double>(config, "beta", where), json_member<std::string>(config, "score", where),
+                        json_member<std::string>(config, "gradient_scaling", where)},
+      json_member<double>(config, "influence_mean", where), config);
+}
+
+std::unique_ptr<DictionaryLearner> learn_gradient_top_k(const LearnerOptions& options, const ActivationStatistics& statistics) {
+  return std::make_unique<GradientTopKLearner>(options, statistics);
+}
+
+}  // namespace sememe

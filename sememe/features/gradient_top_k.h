@@ -1,0 +1,45 @@
+#pragma once
+// g-SAE: a TopK dictionary whose selection also looks at the gradient G of the model's loss at the input (Olmo et al. 2024,
+// arXiv 2411.10397). With g_i = |decoder_i . G|, the influence of latent i on the loss per unit of its activation z_i, the k
+// latents of largest z_i (1 + beta g_i) are kept (score "additive"), or of largest z_i g_i ("product"). Their values stay z_i.
+// beta = 0 is exactly TopK. Where G is zero, as at the last token of a text, selection is plain TopK.
+
+#include "sememe/features/top_k.h"
+
+namespace sememe {
+
+class GradientTopKDictionary : public TopKDictionary {
+ public:
+  /// @param influence_mean mean of g in training, which "batch-mean" scaling divides by; a row's code then depends on no other row
+  GradientTopKDictionary(TopKWeights weights, GradientSelection selection, double influence_mean, Json config);
+
+  std::string architecture() const override { return "gsae"; }
+  using TopKDictionary::encode;
+  /// @throws Error if x and gradients are not both [n, width], or hold NaN
+  SparseCodes encode(const torch::Tensor& x, const torch::Tensor& gradients) const override;
+  void save(const std::filesystem::path& folder) const override;
+
+ private:
+  GradientSelection selection_;
+  double influence_mean_;
+};
+
+class GradientTopKLearner : public TopKLearner {
+ public:
+  GradientTopKLearner(const LearnerOptions& options, const ActivationStatistics& statistics);
+
+  std::shared_ptr<Dictionary> dictionary(const Json& origin) const override;
+  NamedTensors state() const override;
+
+ protected:
+  kernels::TopKOptions selection(const ActivationRows& rows) override;
+
+ private:
+  torch::Tensor influence_;       // [batch, latents]
+  torch::Tensor influence_mean_;  // [1] float64, running mean over steps
+};
+
+std::shared_ptr<Dictionary> load_gradient_top_k(const Json& config, const SafetensorsFile& file);
+std::unique_ptr<DictionaryLearner> learn_gradient_top_k(const LearnerOptions& options, const ActivationStatistics& statistics);
+
+}  // namespace sememe

@@ -1,0 +1,69 @@
+#pragma once
+// What training a dictionary needs of an architecture: one object that takes batches and becomes a Dictionary.
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "sememe/base/json.h"
+#include "sememe/features/activation_store.h"
+#include "sememe/features/dictionary.h"
+#include "sememe/network/tensors.h"
+
+namespace sememe {
+
+/// How g-SAE turns a latent's influence on the loss into a score (arXiv 2411.10397).
+struct GradientSelection {
+  double beta = 1.0;
+  std::string score = "additive";      ///< additive: z (1 + beta g); product: z g
+  std::string scaling = "batch-mean";  ///< batch-mean: g is divided by its mean, so that beta has no unit; raw
+};
+
+struct LearnerOptions {
+  int64_t width = 0;
+  int64_t latents = 0;
+  int64_t k = 0;
+  uint64_t seed = 1;
+  int64_t auxiliary_k = -1;         ///< dead latents that model the error, per row; -1 takes width / 2, 0 turns AuxK off
+  int64_t dead_after = 10'000'000;  ///< a latent is dead after this many rows without being selected
+  GradientSelection gradient;
+};
+
+/// Measured once on a sample, before training.
+struct ActivationStatistics {
+  double mean_norm = 0.0;   ///< mean Euclidean norm of a row
+  double variance = 0.0;    ///< mean over rows of ||x - mean||^2
+  torch::Tensor median;     ///< [width] geometric median
+};
+
+/// @param sample [rows, width] float32
+/// @throws Error if all rows are the same
+ActivationStatistics measure_activations(const torch::Tensor& sample);
+
+/// The point of least summed distance to the rows (Weiszfeld 1937), float64 inside; at most 100 rounds.
+torch::Tensor geometric_median(const torch::Tensor& rows);
+
+struct StepReport {
+  double loss = 0.0;
+  double fvu = 0.0;  ///< mean squared error of this batch over the variance of the activations
+  double l0 = 0.0;
+  int64_t dead = 0;
+};
+
+class DictionaryLearner {
+ public:
+  virtual ~DictionaryLearner() = default;
+  /// One step on rows.activations [batch, width] (and, where the architecture needs them, rows.gradients).
+  /// @throws Error if the loss is NaN or infinite
+  virtual StepReport step(const ActivationRows& rows, double learning_rate) = 0;
+  /// The dictionary learnt so far, for inputs as they were given to step(). `origin` is kept in its config.
+  virtual std::shared_ptr<Dictionary> dictionary(const Json& origin) const = 0;
+  /// All that step() changes, for a checkpoint.
+  virtual NamedTensors state() const = 0;
+  /// @throws Error naming file and tensor
+  virtual void restore(const SafetensorsFile& file) = 0;
+};
+
+}  // namespace sememe

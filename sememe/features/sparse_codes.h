@@ -1,0 +1,58 @@
+#pragma once
+// Selected codes in compressed rows, and what is computed from them without ever forming a dense [rows, latents] matrix.
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "sememe/features/dictionary.h"
+#include "sememe/kernels/code_rows.h"
+#include "sememe/kernels/top_k.h"
+
+namespace sememe {
+
+/// Compressed rows whose memory is reused from batch to batch: row i holds entries [offsets[i], offsets[i + 1]), atoms ascending.
+struct SelectedCodes {
+  std::vector<int64_t> offsets;
+  std::vector<int32_t> atoms;
+  std::vector<float> values;  ///< > 0
+
+  int64_t rows() const { return static_cast<int64_t>(offsets.size()) - 1; }
+  kernels::CodeRows view() const { return {rows(), offsets.data(), atoms.data(), values.data()}; }
+};
+
+/// Selects from pre_activations [rows, latents] float32.
+/// @throws Error naming row and latent if a pre-activation is NaN or infinite
+void select_codes(const torch::Tensor& pre_activations, const kernels::TopKOptions& options, SelectedCodes& codes);
+
+/// codes, decoder [latents, width], bias [width] or undefined -> reconstruction [rows, width], overwritten
+void decode_codes(const kernels::CodeRows& codes, const torch::Tensor& decoder, const torch::Tensor& bias,
+                  torch::Tensor& reconstruction);
+
+/// Adds the gradients of a loss that reads the codes' reconstruction, over the selected (row, latent) pairs only.
+/// @param inputs                  [rows, width], what the encoder was given
+/// @param reconstruction_gradient [rows, width]
+/// @param decoder                 [latents, width]
+/// @param encoder_gradient, encoder_bias_gradient, decoder_gradient [latents, width], [latents], [latents, width]
+void add_code_gradients(const SelectedCodes& codes, const torch::Tensor& inputs, const torch::Tensor& reconstruction_gradient,
+                        const torch::Tensor& decoder, torch::Tensor& encoder_gradient, torch::Tensor& encoder_bias_gradient,
+                        torch::Tensor& decoder_gradient);
+
+/// Puts the codes of successive parts together.
+class SparseCodesBuilder {
+ public:
+  void append(const SelectedCodes& codes);
+  SparseCodes finish();
+
+ private:
+  std::vector<int64_t> offsets_{0};
+  std::vector<int32_t> atoms_;
+  std::vector<float> values_;
+};
+
+/// decoder [latents, width], bias [width] or undefined -> [rows, width]
+/// @throws Error if an atom is not a row of the decoder
+torch::Tensor decode_sparse(const SparseCodes& codes, const torch::Tensor& decoder, const torch::Tensor& bias);
+
+}  // namespace sememe

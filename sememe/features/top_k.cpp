@@ -1,0 +1,285 @@
+#include "sememe/features/top_k.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "sememe/base/error.h"
+#include "sememe/base/random.h"
+#include "sememe/base/threads.h"
+
+namespace sememe {
+namespace {
+
+constexpr double kAuxiliaryWeight = 1.0 / 32.0;
+constexpr int64_t kPartBytes = int64_t{64} << 20;  // pre-activations that encode() holds at a time
+
+torch::Tensor random_rows(int64_t rows, int64_t width, uint64_t seed, const char* name) {
+  RandomStream stream(seed, name);
+  torch::Tensor result = torch::empty({rows, width});
+  float* const values = result.data_ptr<float>();
+  for (int64_t i = 0; i < rows * width; ++i) values[i] = static_cast<float>(stream.normal());
+  return result;
+}
+
+void check_inputs(const torch::Tensor& x, int64_t width) {
+  if (x.dim() != 2 || x.size(1) != width)
+    fail("the dictionary takes rows of width {}, it was given {}", width, fmt::format("[{}]", fmt::join(x.sizes(), ", ")));
+}
+
+/// Adam (Kingma & Ba 2015) on one row, betas 0.9 and 0.999, epsilon as in Gao et al.
+struct AdamStep {
+  float rate, first_correction, second_correction;
+
+  void apply(float* __restrict weights, const float* __restrict gradients, float* __restrict first, float* __restrict second,
+             int64_t n) const {
+    for (int64_t i = 0; i < n; ++i) {
+      first[i] = 0.9f * first[i] + 0.1f * gradients[i];
+      second[i] = 0.999f * second[i] + 0.001f * gradients[i] * gradients[i];
+      weights[i] -= rate * (first[i] * first_correction) / (std::sqrt(second[i] * second_correction) + 6.25e-10f);
+    }
+  }
+};
+
+double row_dot(const float* a, const float* b, int64_t n) {
+  double sum = 0.0;
+  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(a[i]) * b[i];
+  return sum;
+}
+
+}  // namespace
+
+TopKWeights TopKWeights::zeros(int64_t latents, int64_t width, int64_t k) {
+  return {torch::zeros({latents, width}), torch::zeros({latents}), torch::zeros({latents, width}), torch::zeros({width}), k};
+}
+
+NamedTensors TopKWeights::named(const std::string& prefix) const {
+  return {{prefix + "encoder", encoder},
+          {prefix + "encoder_bias", encoder_bias},
+          {prefix + "decoder", decoder},
+          {prefix + "decoder_bias", decoder_bias}};
+}
+
+TopKWeights TopKWeights::load(const Json& config, const SafetensorsFile& file) {
+  const std::string where = (file.path().parent_path() / "config.json").string();
+  const auto latents = json_member<int64_t>(config, "latents", where), width = json_member<int64_t>(config, "width", where);
+  const auto k = json_member<int64_t>(config, "k", where);
+  if (latents < 1 || width < 1 || k < 1 || k > latents)
+    fail("{}: latents {}, width {} and k {} cannot be: 1 <= k <= latents and 1 <= width", where, latents, width, k);
+  return {load_weight(file, "encoder", {latents, width}), load_weight(file, "encoder_bias", {latents}),
+          load_weight(file, "decoder", {latents, width}), load_weight(file, "decoder_bias", {width}), k};
+}
+
+TopKDictionary::TopKDictionary(TopKWeights weights, Json config) : weights_(std::move(weights)), config_(std::move(config)) {}
+
+SparseCodes TopKDictionary::encode_in_parts(const torch::Tensor& x, const Select& select) const {
+  check_inputs(x, width());
+  const torch::NoGradGuard no_autograd;
+  const torch::Tensor rows = x.to(torch::kCPU, torch::kFloat);
+  const int64_t part = std::max<int64_t>(1, kPartBytes / (size() * 4));
+  SparseCodesBuilder builder;
+  SelectedCodes codes;
+  for (int64_t begin = 0; begin < rows.size(0); begin += part) {
+    const torch::Tensor some = rows.narrow(0, begin, std::min(part, rows.size(0) - begin));
+    select(torch::addmm(weights_.encoder_bias, some - weights_.decoder_bias, weights_.encoder.t()), begin, codes);
+    builder.append(codes);
+  }
+  return builder.finish();
+}
+
+SparseCodes TopKDictionary::encode(const torch::Tensor& x) const {
+  return encode_in_parts(x, [this](const torch::Tensor& pre_activations, int64_t, SelectedCodes& codes) {
+    select_codes(pre_activations, {.k = weights_.k}, codes);
+  });
+}
+
+torch::Tensor TopKDictionary::decode(const SparseCodes& codes) const {
+  return decode_sparse(codes, weights_.decoder, weights_.decoder_bias);
+}
+
+void TopKDictionary::save(const std::filesystem::path& folder) const {
+  Json config = config_;
+  config["architecture"] = architecture();
+  config["latents"] = size();
+  config["width"] = width();
+  config["k"] = weights_.k;
+  save_tensors(folder / "dictionary.safetensors", weights_.named());
+  write_json(folder / "config.json", config);
+}
+
+TopKLearner::TopKLearner(const LearnerOptions& options, const ActivationStatistics& statistics)
+    : options_(options),
+      weights_(TopKWeights::zeros(options.latents, options.width, options.k)),
+      gradients_(TopKWeights::zeros(options.latents, options.width, options.k)),
+      first_moments_(TopKWeights::zeros(options.latents, options.width, options.k)),
+      second_moments_(TopKWeights::zeros(options.latents, options.width, options.k)),
+      rows_since_selected_(torch::zeros({options.latents}, torch::kLong)),
+      step_(torch::zeros({1}, torch::kLong)) {
+  if (options_.auxiliary_k < 0) options_.auxiliary_k = std::max<int64_t>(1, options.width / 2);
+  initialize(statistics);
+}
+
+void TopKLearner::initialize(const ActivationStatistics& statistics) {
+  input_scale_ = std::sqrt(static_cast<double>(options_.width)) / statistics.mean_norm;
+  variance_ = statistics.variance * input_scale_ * input_scale_;
+  const torch::Tensor rows = random_rows(options_.latents, options_.width, options_.seed, "init/decoder");
+  weights_.decoder.copy_(rows / rows.norm(2, {1}, true));
+  weights_.encoder.copy_(weights_.decoder);
+  weights_.decoder_bias.copy_(statistics.median * input_scale_);
+  match_norms();
+}
+
+/// Scales the encoder so that unit probes are reconstructed at unit norm on average.
+void TopKLearner::match_norms() {
+  torch::Tensor probes = random_rows(256, options_.width, options_.seed, "init/probes");
+  probes = probes / probes.norm(2, {1}, true);
+  select_codes(torch::mm(probes, weights_.encoder.t()), {.k = options_.k}, codes_);
+  torch::Tensor output = torch::empty_like(probes);
+  decode_codes(codes_.view(), weights_.decoder, {}, output);
+  const double norm = output.norm(2, {1}).mean().item<double>();
+  if (norm > 0) weights_.encoder.div_(norm);
+}
+
+kernels::TopKOptions TopKLearner::selection(const ActivationRows&) { return {.k = options_.k}; }
+
+std::vector<int64_t> TopKLearner::dead_latents() const {
+  std::vector<int64_t> dead;
+  const int64_t* const since = rows_since_selected_.data_ptr<int64_t>();
+  for (int64_t i = 0; i < options_.latents; ++i)
+    if (since[i] >= options_.dead_after) dead.push_back(i);
+  return dead;
+}
+
+/// AuxK: dead latents model the error e = x - x^, without the decoder's bias; its gradients reach their weights only.
+/// ||e - e^||^2 / ||e - mean(e)||^2 over the batch. @returns that loss
+double TopKLearner::add_auxiliary(const torch::Tensor& centred, const torch::Tensor& error) {
+  const std::vector<int64_t> dead = dead_latents();
+  const double spread = (error - error.mean(0)).square().sum().item<double>();
+  if (dead.empty() || options_.auxiliary_k == 0 || !(spread > 0)) return 0.0;
+  select_codes(pre_activations_.index_select(1, torch::tensor(dead)),
+               {.k = std::min<int64_t>(options_.auxiliary_k, static_cast<int64_t>(dead.size()))}, auxiliary_codes_);
+  for (int32_t& latent : auxiliary_codes_.atoms) latent = static_cast<int32_t>(dead[latent]);
+  torch::Tensor difference = torch::empty_like(error);
+  decode_codes(auxiliary_codes_.view(), weights_.decoder, {}, difference);
+  difference.sub_(error);
+  const double loss = difference.square().sum().item<double>() / spread;
+  add_code_gradients(auxiliary_codes_, centred, difference.mul_(2.0 * kAuxiliaryWeight / spread), weights_.decoder,
+                     gradients_.encoder, gradients_.encoder_bias, gradients_.decoder);
+  return loss;
+}
+
+StepReport TopKLearner::compute_gradients(const ActivationRows& rows) {
+  const torch::NoGradGuard no_autograd;
+  const int64_t batch = rows.activations.size(0);
+  check_inputs(rows.activations, options_.width);
+  if (!reconstruction_.defined() || reconstruction_.size(0) != batch) {
+    pre_activations_ = torch::empty({batch, options_.latents});
+    reconstruction_ = torch::empty({batch, options_.width});
+  }
+  const torch::Tensor x = rows.activations * input_scale_;
+  const torch::Tensor centred = x - weights_.decoder_bias;
+  torch::addmm_out(pre_activations_, weights_.encoder_bias, centred, weights_.encoder.t());
+  select_codes(pre_activations_, selection(rows), codes_);
+  decode_codes(codes_.view(), weights_.decoder, weights_.decoder_bias, reconstruction_);
+
+  for (const auto& [name, gradient] : gradients_.named()) gradient.zero_();
+  const torch::Tensor error = x - reconstruction_;
+  const double squares = error.square().sum().item<double>(), spread = static_cast<double>(batch) * variance_;
+  const torch::Tensor to_reconstruction = error * (-2.0 / spread);
+  add_code_gradients(codes_, centred, to_reconstruction, weights_.decoder, gradients_.encoder, gradients_.encoder_bias,
+                     gradients_.decoder);
+  const double auxiliary = add_auxiliary(centred, error);
+  // The decoder's bias is added to the output and taken from the encoder's input.
+  gradients_.decoder_bias.copy_(to_reconstruction.sum(0) - torch::mv(weights_.encoder.t(), gradients_.encoder_bias));
+
+  StepReport report;
+  report.fvu = squares / spread;
+  report.loss = report.fvu + kAuxiliaryWeight * auxiliary;
+  report.l0 = static_cast<double>(codes_.values.size()) / static_cast<double>(batch);
+  return report;
+}
+
+void TopKLearner::count_selected() {
+  int64_t* const since = rows_since_selected_.data_ptr<int64_t>();
+  for (int64_t i = 0; i < options_.latents; ++i) since[i] += codes_.rows();
+  for (const int32_t latent : codes_.atoms) since[latent] = 0;
+}
+
+void TopKLearner::apply_adam(double learning_rate) {
+  const double step = static_cast<double>(step_.add_(1).item<int64_t>());
+  const AdamStep adam{static_cast<float>(learning_rate), static_cast<float>(1.0 / (1.0 - std::pow(0.9, step))),
+                      static_cast<float>(1.0 / (1.0 - std::pow(0.999, step)))};
+  const int64_t width = options_.width;
+  const auto row = [width](const torch::Tensor& matrix, int64_t i) { return matrix.data_ptr<float>() + i * width; };
+  parallel_for(options_.latents, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      adam.apply(row(weights_.encoder, i), row(gradients_.encoder, i), row(first_moments_.encoder, i),
+                 row(second_moments_.encoder, i), width);
+      // The step stays on the sphere of unit rows: without its part along the row, and back to norm 1 after it.
+      float* const atom = row(weights_.decoder, i);
+      float* const gradient = row(gradients_.decoder, i);
+      const auto along = static_cast<float>(row_dot(atom, gradient, width));
+      for (int64_t j = 0; j < width; ++j) gradient[j] -= along * atom[j];
+      adam.apply(atom, gradient, row(first_moments_.decoder, i), row(second_moments_.decoder, i), width);
+      double norm = std::sqrt(row_dot(atom, atom, width));
+      if (!(norm > 1e-8)) {
+        RandomStream stream(options_.seed, fmt::format("redraw/{}/{}", i, step));
+        for (int64_t j = 0; j < width; ++j) atom[j] = static_cast<float>(stream.normal());
+        norm = std::sqrt(row_dot(atom, atom, width));
+      }
+      for (int64_t j = 0; j < width; ++j) atom[j] = static_cast<float>(atom[j] / norm);
+    }
+  });
+  adam.apply(weights_.encoder_bias.data_ptr<float>(), gradients_.encoder_bias.data_ptr<float>(),
+             first_moments_.encoder_bias.data_ptr<float>(), second_moments_.encoder_bias.data_ptr<float>(), options_.latents);
+  adam.apply(weights_.decoder_bias.data_ptr<float>(), gradients_.decoder_bias.data_ptr<float>(),
+             first_moments_.decoder_bias.data_ptr<float>(), second_moments_.decoder_bias.data_ptr<float>(), width);
+}
+
+StepReport TopKLearner::step(const ActivationRows& rows, double learning_rate) {
+  StepReport report = compute_gradients(rows);
+  if (!std::isfinite(report.loss))
+    fail("the loss became {} at step {}; train with a lower --learning-rate", report.loss, step_.item<int64_t>() + 1);
+  count_selected();
+  apply_adam(learning_rate);
+  report.dead = static_cast<int64_t>(dead_latents().size());
+  return report;
+}
+
+TopKWeights TopKLearner::unscaled_weights() const {
+  // With x = scaled / s: u / s = (x - b / s) encoder^T + encoder_bias / s, so only the biases change, atoms stay of norm 1 and
+  // codes are in the inputs' unit.
+  return {weights_.encoder.clone(), weights_.encoder_bias / input_scale_, weights_.decoder.clone(),
+          weights_.decoder_bias / input_scale_, weights_.k};
+}
+
+std::shared_ptr<Dictionary> TopKLearner::dictionary(const Json& origin) const {
+  return std::make_shared<TopKDictionary>(unscaled_weights(), origin);
+}
+
+NamedTensors TopKLearner::state() const {
+  NamedTensors state{{"rows_since_selected", rows_since_selected_}, {"step", step_}};
+  for (const auto& [weights, prefix] : {std::pair{&weights_, "weights."}, std::pair{&first_moments_, "first_moments."},
+                                        std::pair{&second_moments_, "second_moments."}})
+    for (const auto& tensor : weights->named(prefix)) state.push_back(tensor);
+  return state;
+}
+
+void TopKLearner::restore(const SafetensorsFile& file) {
+  for (auto& [name, tensor] : state()) {
+    const torch::Tensor saved = load_tensor(file, name);
+    if (saved.sizes() != tensor.sizes() || saved.scalar_type() != tensor.scalar_type())
+      fail("{}: the tensor \"{}\" has another shape or type than this training", file.path().string(), name);
+    torch::Tensor(tensor).copy_(saved);
+  }
+}
+
+std::shared_ptr<Dictionary> load_top_k(const Json& config, const SafetensorsFile& file) {
+  return std::make_shared<TopKDictionary>(TopKWeights::load(config, file), config);
+}
+
+std::unique_ptr<DictionaryLearner> learn_top_k(const LearnerOptions& options, const ActivationStatistics& statistics) {
+  return std::make_unique<TopKLearner>(options, statistics);
+}
+
+}  // namespace sememe
