@@ -22,9 +22,10 @@ class Corpus {
   virtual std::optional<Document> next() = 0;
 };
 
-/// Opens one file by its name and content: .jsonl (member "text" a line), .txt or any other text (one document a paragraph
-/// block separated by a line that holds only "<|endoftext|>", else the whole file cut at blank lines into documents of at least
-/// 2,000 bytes), each plain, gzip, dictzip (.dz) or zstd.
+/// Opens one file by its name and content: .jsonl (member "text" a line), .txt or any other text (one document a
+/// paragraph block separated by a line that holds only "<|endoftext|>", else the whole file cut at blank lines into
+/// documents of at least 2,000 bytes, or at a line's end after 1 MiB without one), each plain, gzip, dictzip (.dz) or
+/// zstd, told by its first bytes.
 /// @throws Error naming the file if it is missing, empty, binary or of an unknown kind; while reading, also the line
 std::unique_ptr<Corpus> open_corpus(const std::filesystem::path& path);
 
