@@ -53,7 +53,8 @@ struct RowScratch {
 //     that at least k entries reach, and that few more do, however the row is ordered: equal steps apart, neighbours are in
 //     different groups.
 //  2. A second pass, over a row now in the cache, collects the entries that reach the bound, in order.
-//  3. The k-th largest of those is found by halving the range of bits and counting (at most 31 times).
+//  3. The k-th largest of those is found by halving the range of bits and counting (at most 31 times, fewer
+//     where few values differ).
 HWY_BEFORE_NAMESPACE();
 namespace sememe::kernels {
 namespace HWY_NAMESPACE {
@@ -127,32 +128,42 @@ HWY_INLINE GroupMaxima find_group_maxima(const float* row, int64_t width, int64_
   return {groups + lanes, top, top < kInfinityBits && top_word <= kMinusInfinityBits};
 }
 
-/// How many of the `count` entries are >= bound. What lies between count and the next whole vector must be 0, bound > 0.
-HWY_INLINE int64_t count_at_least(const int32_t* bits, int64_t count, int32_t bound) {
+struct Split {
+  int64_t reaching;           // how many entries are >= the bound
+  int32_t smallest_reaching;  // the least of them
+  int32_t largest_below;      // the largest of the others, or 0
+};
+
+/// Splits `count` entries at a bound > 0. What lies between count and the next whole vector must be 0.
+HWY_INLINE Split split_at(const int32_t* bits, int64_t count, int32_t bound) {
   const Ints ints;
   const int64_t lanes = hn::Lanes(ints);
-  const auto below = hn::Set(ints, bound - 1);
-  auto sum0 = hn::Zero(ints), sum1 = sum0;  // each hit adds -1
-  int64_t at = 0;
-  for (; at + 2 * lanes <= count; at += 2 * lanes) {
-    sum0 = hn::Add(sum0, hn::VecFromMask(ints, hn::Gt(hn::LoadU(ints, bits + at), below)));
-    sum1 = hn::Add(sum1, hn::VecFromMask(ints, hn::Gt(hn::LoadU(ints, bits + at + lanes), below)));
+  const auto below = hn::Set(ints, bound - 1), most = hn::Set(ints, kInfinityBits);
+  auto sum = hn::Zero(ints), largest_below = sum;  // each hit adds -1
+  auto smallest_reaching = most;
+  for (int64_t at = 0; at < count; at += lanes) {
+    const auto entries = hn::LoadU(ints, bits + at);
+    const auto reaches = hn::Gt(entries, below);
+    sum = hn::Add(sum, hn::VecFromMask(ints, reaches));
+    smallest_reaching = hn::Min(smallest_reaching, hn::IfThenElse(reaches, entries, most));
+    largest_below = hn::Max(largest_below, hn::IfThenZeroElse(reaches, entries));
   }
-  for (; at < count; at += lanes)
-    sum0 = hn::Add(sum0, hn::VecFromMask(ints, hn::Gt(hn::LoadU(ints, bits + at), below)));
-  return -int64_t{hn::GetLane(hn::SumOfLanes(ints, hn::Add(sum0, sum1)))};
+  return {-int64_t{hn::GetLane(hn::SumOfLanes(ints, sum))}, hn::GetLane(hn::MinOfLanes(ints, smallest_reaching)),
+          hn::GetLane(hn::MaxOfLanes(ints, largest_below))};
 }
 
-/// A bound in [low, high] that at least k entries reach and fewer than k exceed, or exactly k reach; `low` if fewer do.
+/// A bound in [low, high] that exactly k entries reach, or else the entry that at least k reach and fewer than k exceed;
+/// `low` if fewer than k reach that. No entry may be > high.
 HWY_INLINE int32_t find_bound(const int32_t* bits, int64_t count, int64_t k, int32_t low, int32_t high) {
   while (low < high) {
     const int32_t middle = low + (high - low + 1) / 2;
-    const int64_t reached = count_at_least(bits, count, middle);
-    if (reached == k) return middle;
-    if (reached > k)
-      low = middle;
+    const Split split = split_at(bits, count, middle);
+    if (split.reaching == k) return middle;
+    // Jumping to the next entry, not only past the middle, ends at once where few values differ.
+    if (split.reaching > k)
+      low = split.smallest_reaching;
     else
-      high = middle - 1;
+      high = split.largest_below;
   }
   return low;
 }
@@ -198,7 +209,7 @@ HWY_INLINE int64_t keep_largest(const float* values_row, int64_t collected, int6
   int64_t ties = collected;
   if (collected > k) {
     bound = find_bound(bits, collected, k, bound, largest);
-    ties = k - count_at_least(bits, collected, bound + 1);
+    ties = k - split_at(bits, collected, bound + 1).reaching;
   }
   int64_t kept = 0;
   for (int64_t i = 0; i < collected && kept < k; ++i) {
