@@ -1,12 +1,23 @@
+#include <algorithm>
 #include <memory>
 
 #include "apps/command.h"
+#include "sememe/base/error.h"
+#include "sememe/base/interrupt.h"
 #include "sememe/base/json.h"
+#include "sememe/base/progress.h"
 #include "sememe/features/architectures.h"
 #include "sememe/features/dictionary_training.h"
+#include "sememe/features/evaluation.h"
+#include "sememe/formats/npy.h"
 
 namespace sememe {
 namespace {
+
+/// Dictionaries are learnt and applied by CPU kernels; only the language model can run elsewhere.
+void require_cpu(const CommonOptions& common, const char* command) {
+  if (common.device != "cpu") fail_usage("--device {}: dictionary {} runs on the cpu only", common.device, command);
+}
 
 struct TrainCommand {
   CommonOptions common;
@@ -15,6 +26,7 @@ struct TrainCommand {
 
   void run() {
     apply(common);
+    require_cpu(common, "train");
     options.seed = common.seed;
     const Json result = train_dictionary(ActivationStore::open(activations), options, out);
     fmt::print("{}: loss {:.4f}, fvu {:.4f}, l0 {:.1f}, {} dead of {} latents, {:.0f} tokens per second\n", out.string(),
@@ -61,12 +73,116 @@ void add_train_command(CLI::App& group) {
   app->callback([command] { command->run(); });
 }
 
+/// The site in the config of the dictionary, unless one was given.
+std::string site_of(const std::filesystem::path& dictionary, const std::string& given) {
+  if (!given.empty()) return given;
+  const std::filesystem::path path = dictionary / "config.json";
+  const auto site = json_member_or<std::string>(read_json(path), "site", "", path.string());
+  if (site.empty()) fail_usage("{}: does not say at which site the dictionary was learnt; give --site", path.string());
+  return site;
+}
+
+struct EvaluateCommand {
+  CommonOptions common;
+  std::filesystem::path dictionary, model, text;
+  EvaluationOptions options;
+
+  void run() {
+    apply(common);
+    const std::shared_ptr<Dictionary> loaded = load_dictionary(dictionary);
+    options.site = site_of(dictionary, options.site);
+    options.device = torch::Device(common.device);
+    const LanguageModel language_model = LanguageModel::load(model);
+    language_model.network->to(options.device);
+    const Json result = evaluate_dictionary(*loaded, language_model, text, options);
+    print(result, "", "plain selection");
+    if (result.contains("l0_gradient")) print(result, "_gradient", "gradient selection (looks at the next token)");
+    if (!common.json.empty()) write_json(common.json, result);
+  }
+
+  static void print(const Json& result, const std::string& suffix, const char* title) {
+    const auto number = [&](const char* key) { return result.at(key + suffix).get<double>(); };
+    fmt::print("{} over {} tokens\n", title, result["tokens"].get<int64_t>());
+    fmt::print("  l0 {:.2f}  fvu {:.4f}  explained variance {:.4f}  dead {} and dense {} of {} latents\n", number("l0"),
+               number("fvu"), number("explained_variance"), number("dead"), number("dense"), result["latents"].get<int64_t>());
+    fmt::print("  cross-entropy: clean {:.4f}  dictionary {:.4f}  mean {:.4f}  zero {:.4f}\n", result["ce_clean"].get<double>(),
+               number("ce_dictionary"), result["ce_mean"].get<double>(), result["ce_zero"].get<double>());
+    fmt::print("  recovered {:.4f} of what zeros lose, {:.4f} of what the mean loses; kl {:.4f}\n", number("ce_recovered"),
+               number("ce_recovered_mean"), number("kl"));
+  }
+};
+
+void add_evaluate_command(CLI::App& group) {
+  const auto command = std::make_shared<EvaluateCommand>();
+  CLI::App* const app = add_command(group, "evaluate", "Measure a dictionary on held-out text",
+                                    "sememe dictionary evaluate --dictionary runs/topk --model models/english --text "
+                                    "held-out.txt --json runs/evaluation.json");
+  app->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  app->add_option("--dictionary", command->dictionary, "Folder made by dictionary train")->required();
+  app->add_option("--model", command->model, "Folder of the language model")->required();
+  app->add_option("--text", command->text, "Text that neither of them was trained on")->required();
+  app->add_option("--site", command->options.site, "Where in the network; by default where the dictionary was learnt");
+  app->add_option("--tokens", command->options.tokens, "Tokens of the text")->capture_default_str();
+  app->add_option("--batch", command->options.batch_tokens, "Tokens a forward pass")->capture_default_str();
+  add_common_options(*app, command->common);
+  app->callback([command] { command->run(); });
+}
+
+struct ReconstructCommand {
+  CommonOptions common;
+  std::filesystem::path dictionary, activations, out;
+  int64_t batch = 8192;
+
+  void run() {
+    apply(common);
+    require_cpu(common, "reconstruct");
+    const std::shared_ptr<Dictionary> loaded = load_dictionary(dictionary);
+    const ActivationStore store = ActivationStore::open(activations);
+    if (store.width() != loaded->width())
+      fail("{}: has rows of width {}, the dictionary takes {}", activations.string(), store.width(), loaded->width());
+    if (batch < 1) fail_usage("--batch {}: give at least 1", batch);
+    NpyWriter writer(out, store.width());
+    ReconstructionFigures figures(loaded->size(), loaded->width());
+    Progress progress("reconstruct", store.rows(), "rows");
+    for (int64_t row = 0; row < store.rows(); row += batch) {
+      const torch::Tensor x = store.read(row, std::min(batch, store.rows() - row)).activations;
+      const SparseCodes codes = loaded->encode(x);
+      const torch::Tensor reconstruction = loaded->decode(codes);
+      figures.add(x, codes, reconstruction);
+      writer.write({reconstruction.data_ptr<float>(), static_cast<size_t>(reconstruction.numel())});
+      progress.update(row + x.size(0));
+      if (interrupted()) throw Interrupted("interrupted while reconstructing; nothing was written");
+    }
+    writer.commit();
+    fmt::print("{}: {} rows, l0 {:.2f}, fvu {:.4f}\n", out.string(), store.rows(), figures.l0(), figures.fvu());
+    if (!common.json.empty())
+      write_json(common.json, {{"rows", store.rows()}, {"l0", figures.l0()}, {"fvu", figures.fvu()}, {"dead", figures.dead()}});
+  }
+};
+
+void add_reconstruct_command(CLI::App& group) {
+  const auto command = std::make_shared<ReconstructCommand>();
+  CLI::App* const app = add_command(group, "reconstruct", "Write what a dictionary makes of activations",
+                                    "sememe dictionary reconstruct --dictionary runs/topk --activations runs/capture --out "
+                                    "reconstruction.npy");
+  app->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  app->add_option("--dictionary", command->dictionary, "Folder made by dictionary train")->required();
+  app->add_option("--activations", command->activations, "Folder made by capture, .npy or .safetensors")->required();
+  app->add_option("--batch", command->batch, "Rows at a time")->capture_default_str();
+  app->add_option("--out", command->out, ".npy file to write, float32")->required();
+  add_common_options(*app, command->common);
+  app->callback([command] { command->run(); });
+}
+
 }  // namespace
 
 void add_dictionary_commands(CLI::App& program) {
   CLI::App* const group = program.add_subcommand("dictionary", "Learn dictionaries of features, test them, use them");
   group->require_subcommand(1);
   add_train_command(*group);
+  add_evaluate_command(*group);
+  add_reconstruct_command(*group);
+  add_describe_commands(*group);
 }
 
 }  // namespace sememe
