@@ -4,6 +4,7 @@
 
 #include "sememe/base/error.h"
 #include "sememe/base/random.h"
+#include "sememe/network/rms_norm.h"
 
 namespace sememe {
 
@@ -138,7 +139,7 @@ void Transformer::initialize(uint64_t seed) {
 torch::Tensor Transformer::normalize(const torch::Tensor& rows, const torch::Tensor& weight,
                                      const torch::Tensor& bias) const {
   if (config_.norm == Norm::kLayer) return torch::layer_norm(rows, {config_.width}, weight, bias, config_.norm_epsilon);
-  return torch::rms_norm(rows, {config_.width}, weight, config_.norm_epsilon);
+  return rms_norm(rows, weight, config_.norm_epsilon);
 }
 
 torch::Tensor Transformer::embed(const torch::Tensor& inputs, int64_t past) const {

@@ -1,0 +1,172 @@
+#include "sememe/language/transformer.h"
+
+#include <gtest/gtest.h>
+
+#include "sememe/base/error.h"
+#include "tests/language/small_model.h"
+
+namespace sememe {
+namespace {
+
+using testing::small_gpt2;
+using testing::small_llama;
+using testing::small_transformer;
+using testing::some_tokens;
+
+struct Recorder : SiteVisitor {
+  torch::Tensor visit(const Site& site, torch::Tensor value) override {
+    names.push_back(site.name);
+    EXPECT_EQ(value.size(-1), site.width) << site.name;
+    done = site.name == last;
+    return value;
+  }
+  bool finished() const override { return done; }
+  std::vector<std::string> names;
+  std::string last;
+  bool done = false;
+};
+
+struct Zero : SiteVisitor {
+  torch::Tensor visit(const Site& site, torch::Tensor value) override {
+    return site.name == "blocks.1.output" ? torch::zeros_like(value) : value;
+  }
+};
+
+class EachFamily : public ::testing::TestWithParam<TransformerConfig> {};
+INSTANTIATE_TEST_SUITE_P(Transformer, EachFamily, ::testing::Values(small_llama(), small_gpt2()));
+
+TEST_P(EachFamily, VisitorSeesAllSitesInOrder) {
+  const auto network = small_transformer(GetParam());
+  Recorder recorder;
+  EXPECT_TRUE(network->forward({some_tokens(2, 5, 300), {}}, recorder).defined());
+  std::vector<std::string> expected;
+  for (const Site& site : network->sites()) expected.push_back(site.name);
+  EXPECT_EQ(recorder.names, expected);
+  EXPECT_EQ(expected.front(), "embedding");
+  EXPECT_EQ(expected[5], "blocks.1.attention");
+  EXPECT_EQ(expected.back(), "norm");
+}
+
+TEST_P(EachFamily, StopsAfterTheSiteThatFinishesTheVisitor) {
+  const auto network = small_transformer(GetParam());
+  for (const Site& site : network->sites()) {
+    Recorder recorder;
+    recorder.last = site.name;
+    EXPECT_FALSE(network->forward({some_tokens(1, 4, 300), {}}, recorder).defined());
+    EXPECT_EQ(recorder.names.back(), site.name);
+  }
+}
+
+TEST_P(EachFamily, WhatTheVisitorReturnsFlowsOn) {
+  const auto network = small_transformer(GetParam());
+  Zero zero;
+  const torch::Tensor logits = network->forward({some_tokens(1, 4, 300), {}}, zero);
+  EXPECT_TRUE(logits.allclose(logits.select(1, 0).unsqueeze(1).expand_as(logits)));
+}
+
+TEST_P(EachFamily, CachedStepsEqualTheWholePass) {
+  torch::NoGradGuard no_grad;
+  const auto network = small_transformer(GetParam());
+  const torch::Tensor tokens = some_tokens(2, 20, 300);
+  SiteVisitor nobody;
+  const torch::Tensor whole = network->forward({tokens, {}}, nobody);
+  KeyValueCache cache;
+  std::vector<torch::Tensor> pieces;
+  int64_t begin = 0;
+  for (const int64_t length : {7, 1, 1, 5, 6}) {  // a prompt, single tokens, and several tokens after a past
+    pieces.push_back(network->forward({tokens.narrow(1, begin, length), {}}, nobody, cache));
+    begin += length;
+  }
+  EXPECT_EQ(cache.tokens, 20);
+  EXPECT_TRUE(torch::cat(pieces, 1).allclose(whole, 1e-4, 1e-5));
+}
+
+TEST_P(EachFamily, LaterTokensDoNotReachEarlierOnes) {
+  torch::NoGradGuard no_grad;
+  const auto network = small_transformer(GetParam());
+  torch::Tensor tokens = some_tokens(1, 10, 300);
+  SiteVisitor nobody;
+  const torch::Tensor before = network->forward({tokens, {}}, nobody);
+  tokens[0][6] = 5;
+  const torch::Tensor after = network->forward({tokens, {}}, nobody);
+  EXPECT_TRUE(before.narrow(1, 0, 6).equal(after.narrow(1, 0, 6)));
+  EXPECT_FALSE(before.narrow(1, 6, 4).allclose(after.narrow(1, 6, 4)));
+}
+
+TEST_P(EachFamily, GradientsAgreeWithFiniteDifferences) {
+  const auto network = small_transformer(GetParam());
+  const torch::Tensor tokens = some_tokens(2, 8, 300);
+  const Batch batch{tokens, tokens.roll(-1, 1)};
+  SiteVisitor nobody;
+  const auto loss = [&] { return network->loss(network->forward(batch, nobody), batch); };
+  loss().backward();
+  for (auto& item : network->named_parameters()) {
+    torch::NoGradGuard no_grad;
+    torch::Tensor& parameter = item.value();
+    // Along the gradient itself, where the loss changes most and rounding matters least.
+    const torch::Tensor direction = parameter.grad() / parameter.grad().norm().clamp_min(1e-12);
+    const double slope = parameter.grad().norm().item<double>();
+    if (slope < 1e-3) continue;  // float32 cannot resolve it (a key's bias, for one, changes nothing)
+    constexpr double step = 1e-2;
+    parameter.add_(direction, step);
+    const double above = loss().item<double>();
+    parameter.sub_(direction, 2 * step);
+    const double below = loss().item<double>();
+    parameter.add_(direction, step);
+    EXPECT_NEAR((above - below) / (2 * step), slope, 0.02 * slope + 2e-4) << item.key();
+  }
+}
+
+TEST(Transformer, TargetsOfMinusHundredAreLeftOut) {
+  const auto network = small_transformer(small_llama());
+  const torch::Tensor tokens = some_tokens(1, 6, 300);
+  SiteVisitor nobody;
+  const torch::Tensor logits = network->forward({tokens, {}}, nobody);
+  torch::Tensor targets = torch::full({1, 6}, -100, torch::kInt64);
+  targets[0][2] = 7;
+  const double expected = -torch::log_softmax(logits, -1)[0][2][7].item<double>();
+  EXPECT_NEAR(network->loss(logits, {tokens, targets}).item<double>(), expected, 1e-5);
+}
+
+TEST(Transformer, InitialisationDependsOnSeedAndNameOnly) {
+  TransformerConfig deeper = small_llama();
+  const auto a = small_transformer(deeper, 3), b = small_transformer(deeper, 3), c = small_transformer(deeper, 4);
+  EXPECT_TRUE(a->head().equal(b->head()));
+  EXPECT_FALSE(a->head().equal(c->head()));
+}
+
+TEST(Transformer, TooManyTokensNameTheContext) {
+  const auto network = small_transformer(small_llama());
+  SiteVisitor nobody;
+  try {
+    network->forward({some_tokens(1, 25, 300), {}}, nobody);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("context of 24"), std::string::npos) << error.what();
+  }
+}
+
+TEST(Transformer, UnknownSiteListsTheSites) {
+  const auto network = small_transformer(small_llama());
+  try {
+    find_site(*network, "blocks.9.mlp");
+    FAIL();
+  } catch (const UsageError& error) {
+    EXPECT_NE(std::string(error.what()).find("blocks.1.mlp.act"), std::string::npos) << error.what();
+  }
+}
+
+TEST(Transformer, ConfigsThatCannotBeAreRefused) {
+  TransformerConfig odd = small_llama();
+  odd.head_width = 5;
+  EXPECT_THROW(Transformer{odd}, Error);
+  TransformerConfig groups = small_llama();
+  groups.key_value_heads = 3;
+  EXPECT_THROW(Transformer{groups}, Error);
+  TransformerConfig none = small_llama();
+  none.layers = 0;
+  EXPECT_THROW(Transformer{none}, Error);
+}
+
+}  // namespace
+}  // namespace sememe
