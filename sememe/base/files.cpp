@@ -66,7 +66,7 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
 void AtomicFile::write(std::string_view text) { write(std::as_bytes(std::span(text.data(), text.size()))); }
 
 void AtomicFile::write_at(uint64_t offset, std::span<const std::byte> bytes) {
-  if (offset + bytes.size() > size_) fail("{}: bytes beyond the end were to be overwritten", path_.string());
+  if (offset > size_ || bytes.size() > size_ - offset) fail("{}: bytes beyond the end were to be overwritten", path_.string());
   write_all(descriptor_, bytes.data(), bytes.size(), static_cast<int64_t>(offset), path_);
 }
 
