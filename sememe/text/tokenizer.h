@@ -15,18 +15,20 @@ namespace sememe {
 
 class Tokenizer {
  public:
-  /// Reads tokenizer.json (byte-level BPE).
+  /// Reads tokenizer.json (byte-level BPE), the folder that holds it, or GPT-2's vocab.json with merges.txt beside it.
   /// @throws Error naming the file and the part that is missing, malformed or not supported
   static Tokenizer load(const std::filesystem::path& path);
 
   /// Learns merges from the texts that `next` yields until it yields nothing. `vocabulary` counts the 256 bytes and
   /// "<|endoftext|>", which gets id 0.
+  /// @throws UsageError unless 257 <= vocabulary <= 2^20 + 1; Error if the texts are too small to give so many tokens
   static Tokenizer train(const std::function<std::optional<std::string>()>& next, int64_t vocabulary);
 
   void save(const std::filesystem::path& path) const;
 
   /// Ids of `text`, which may hold any bytes; special tokens in it are not recognised.
   std::vector<int32_t> encode(std::string_view text) const;
+  /// The bytes of the tokens one after another, which need not be valid UTF-8. @throws Error if there is no such id
   std::string decode(std::span<const int32_t> ids) const;
   /// The bytes of one token. @throws Error if there is no such id
   std::string_view token(int32_t id) const;
