@@ -1,9 +1,13 @@
 #pragma once
 // JSON from files that may be hostile, and JSON to files that are whole or absent.
 
+#include <cmath>
+#include <cstdint>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string_view>
+#include <type_traits>
+#include <utility>
 
 namespace sememe {
 
@@ -36,6 +40,15 @@ namespace sememe {
 template <class T>
 T json_member(const Json& object, const char* key, std::string_view where) {
   if (!object.is_object() || !object.contains(key)) fail("{}: the key \"{}\" is missing", where, key);
+  // The parser's conversions would take 2.7 for 2, -1 for 2^64 - 1 and true for 1.
+  if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) {
+    const Json& value = object.at(key);
+    bool fits = value.is_number_unsigned() ? std::in_range<T>(value.get<uint64_t>())
+                                           : value.is_number_integer() && std::in_range<T>(value.get<int64_t>());
+    if (value.is_number_float() && std::abs(value.get<double>()) <= 0x1p53)  // 2e6 is as good as 2000000
+      fits = std::trunc(value.get<double>()) == value.get<double>() && std::in_range<T>(value.get<int64_t>());
+    if (!fits) fail("{}: the key \"{}\" is no whole number in range: {}", where, key, value.dump().substr(0, 60));
+  }
   try {
     return object.at(key).get<T>();
   } catch (const Json::exception&) {

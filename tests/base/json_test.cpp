@@ -28,8 +28,23 @@ TEST(Json, AMissingKeyNamesFileAndKey) {
 }
 
 TEST(Json, AKeyOfAnotherTypeNamesFileKeyAndValue) {
-  const std::string message = message_of([] { json_member<int>(Json{{"width", "wide"}}, "width", "config.json"); });
-  EXPECT_EQ(message, "config.json: the key \"width\" has the wrong type: \"wide\"");
+  const std::string message = message_of([] { json_member<bool>(Json{{"tied", "yes"}}, "tied", "config.json"); });
+  EXPECT_EQ(message, "config.json: the key \"tied\" has the wrong type: \"yes\"");
+}
+
+TEST(Json, NumbersThatWouldBeChangedAreErrors) {
+  const auto read = [](auto kind, const Json& value) {
+    return message_of([&] { json_member<decltype(kind)>(Json{{"k", value}}, "k", "config.json"); });
+  };
+  EXPECT_EQ(read(int64_t{}, 2.7), "config.json: the key \"k\" is no whole number in range: 2.7");
+  EXPECT_NE(read(uint64_t{}, -1), "no error");
+  EXPECT_NE(read(int32_t{}, int64_t{1} << 40), "no error");
+  EXPECT_NE(read(int64_t{}, ~uint64_t{0}), "no error");
+  EXPECT_NE(read(int64_t{}, true), "no error");
+  EXPECT_NE(read(int64_t{}, 1e300), "no error");
+  EXPECT_EQ(read(int64_t{}, 2e6), "no error");
+  EXPECT_EQ(read(int64_t{}, -3), "no error");
+  EXPECT_EQ(read(uint64_t{}, ~uint64_t{0}), "no error");
 }
 
 TEST(Json, NestingWithoutEndIsAnError) {
