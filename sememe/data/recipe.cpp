@@ -244,9 +244,9 @@ class Builder {
                    {"bytes_read", read_[index]}};
       for (size_t split = 0; split < kSplits.size(); ++split) {
         line[kSplits[split]] = {{"documents", counts[index][split][0]}, {"bytes", counts[index][split][1]}};
-        report[kSplits[split]]["documents"] =
-            report[kSplits[split]].value("documents", uint64_t{0}) + counts[index][split][0];
-        report[kSplits[split]]["bytes"] = report[kSplits[split]].value("bytes", uint64_t{0}) + counts[index][split][1];
+        Json& total = report[kSplits[split]];
+        for (const auto& [key, value] : line[kSplits[split]].items())
+          total[key] = json_member_or<uint64_t>(total, key.c_str(), 0, "corpus") + value.get<uint64_t>();
       }
       report["sources"].push_back(line);
     }
