@@ -11,6 +11,8 @@ namespace {
 
 constexpr size_t kWrapped = 45;  // a line at least this long was cut by a margin, not by its writer
 
+constexpr size_t kShortestHeading = 12;
+
 bool is_space(char c) {
   return c == ' ' || (c >= '\t' && c <= '\r');
 }
@@ -172,6 +174,10 @@ std::string pod_to_text(std::string_view pod) {
     }
     size_t open_codes = 0;
     for (size_t i = 0; i < line.size(); ++i) {
+      if (line.substr(i).starts_with("X<")) {  // an index entry, not shown
+        i = std::min(line.find('>', i), line.size());
+        continue;
+      }
       if (i + 1 < line.size() && line[i + 1] == '<' && line[i] >= 'A' && line[i] <= 'Z') {
         ++open_codes;
         ++i;
@@ -248,6 +254,10 @@ std::string keep_prose(std::string_view text) {
   each_line(text, [&](std::string_view line) {
     const auto letters = std::count_if(line.begin(), line.end(), is_letter);
     const auto spaces = std::count(line.begin(), line.end(), ' ');
+    // What the tags leave of menus and cross-references: a few words that end no sentence.
+    const bool fragment = line.size() < kShortestHeading && !line.empty() &&
+                          std::string_view(".!?").find(line.back()) == std::string_view::npos;
+    if (fragment) return;
     if (line.empty() || letters * 10 >= (static_cast<long>(line.size()) - spaces) * 7)
       result += std::string(line) + "\n";
   });

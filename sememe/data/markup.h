@@ -21,7 +21,7 @@ std::string rst_to_text(std::string_view rst);
 std::string unwrap(std::string_view text);
 
 /// Without the paragraphs in which fewer than 7 of 10 bytes are letters of any script (tables, code, rulers); white
-/// space does not count.
+/// space does not count. Nor does it keep lines of fewer than 12 bytes that end no sentence (what is left of menus).
 std::string keep_prose(std::string_view text);
 
 }  // namespace sememe

@@ -63,10 +63,22 @@ Source parse_source(const Json& json) {
   return source;
 }
 
+/// Whole books in one document would leave a split to chance, so they are cut at paragraphs.
+std::vector<Document> cut_at_paragraphs(const std::string& text, const std::string& file) {
+  constexpr size_t kShortestPart = 4'000;
+  std::vector<Document> documents;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find("\n\n", std::min(begin + kShortestPart, text.size())), text.size());
+    documents.push_back({text.substr(begin, end - begin), file});
+    begin = end + 2;
+  }
+  return documents;
+}
+
 std::vector<Document> read_whole(const std::string& file, std::string (*extract)(std::string_view)) {
   std::string text = read_decompressed(file);
   repair_utf8(text);
-  return {{keep_prose(unwrap(extract(text))), file}};
+  return cut_at_paragraphs(keep_prose(unwrap(extract(text))), file);
 }
 
 std::vector<Document> read_documents(const std::string& file, const Source& source) {
@@ -139,8 +151,7 @@ std::string filter_sentences(std::string_view text, Keep keep) {
       if (!result.ends_with('\n')) result += sentence.substr(sentence.size() - breaks);
     }
   });
-  while (result.ends_with(' ') || result.ends_with('\n')) result.pop_back();
-  return result;
+  return unwrap(result);  // closes the gaps
 }
 
 /// The hash of every twelve words in a row, with the sentence in which each of them stands.
