@@ -18,6 +18,14 @@ if(SEMEME_SANITIZE)
   target_link_options(sememe_flags INTERFACE -fsanitize=${SEMEME_SANITIZE})
 endif()
 
+# Lets a program use the rooms' precompiled header, which is compiled as position-independent code of a library; CMake would
+# compile a program's sources with -fPIE, and Clang refuses the mixture.
+function(sememe_share_header program)
+  set_target_properties(${program} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+  target_compile_options(${program} PRIVATE -fPIC)
+  target_precompile_headers(${program} REUSE_FROM sememe_torch_pch)
+endfunction()
+
 function(sememe_room name)
   cmake_parse_arguments(ROOM "TORCH" "" "USES" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/sememe/${name}/*.cpp)
@@ -43,7 +51,7 @@ function(sememe_room_test name)
   target_link_libraries(${name}_test PRIVATE sememe_${name} GTest::gtest_main rapidcheck)
   get_target_property(links sememe_${name} INTERFACE_LINK_LIBRARIES)
   if("sememe_torch" IN_LIST links)
-    target_precompile_headers(${name}_test REUSE_FROM sememe_torch_pch)
+    sememe_share_header(${name}_test)
   endif()
   add_test(NAME ${name} COMMAND ${name}_test)
 endfunction()
