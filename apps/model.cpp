@@ -51,6 +51,8 @@ struct TrainModel {
                report.at("tokens_per_second").get<double>());
     fmt::print("held out: {:.3f} bits per byte, {:.3f} nats per token\n", report.at("heldout_bits_per_byte").get<double>(),
                report.at("heldout_nats_per_token").get<double>());
+    fmt::print("Kneser-Ney 5-gram of the same tokens: {:.3f} bits per byte\n",
+               report.at("kneser_ney_bits_per_byte").get<double>());
   }
 };
 
@@ -82,21 +84,36 @@ struct ShowModel {
 
 struct EvaluateModel {
   CommonOptions common;
-  fs::path folder, text;
+  fs::path folder, text, baseline;
   int64_t tokens = 0, batch = 8192;
 
   void run() const {
     apply(common);
     const LanguageModel model = load_on(folder, common);
     const TextLoss loss = evaluate(model, open_corpus(text), batch, tokens);
-    const Json result = {{"tokens", loss.tokens},
-                         {"bytes", loss.bytes},
-                         {"nats_per_token", loss.nats_per_token()},
-                         {"perplexity", loss.perplexity()},
-                         {"bits_per_byte", loss.bits_per_byte()}};
+    Json result = {{"tokens", loss.tokens},
+                   {"bytes", loss.bytes},
+                   {"nats_per_token", loss.nats_per_token()},
+                   {"perplexity", loss.perplexity()},
+                   {"bits_per_byte", loss.bits_per_byte()}};
+    if (!baseline.empty()) result["kneser_ney_bits_per_byte"] = baseline_bits(model.tokenizer) / static_cast<double>(loss.bytes);
     if (!common.json.empty()) write_json(common.json, result);
     fmt::print("{} tokens, {} bytes: {:.4f} nats per token (perplexity {:.2f}), {:.4f} bits per byte\n", loss.tokens,
                loss.bytes, loss.nats_per_token(), loss.perplexity(), loss.bits_per_byte());
+    if (!baseline.empty())
+      fmt::print("Kneser-Ney 5-gram: {:.4f} bits per byte\n", result.at("kneser_ney_bits_per_byte").get<double>());
+  }
+
+  double baseline_bits(const Tokenizer& tokenizer) const {
+    if (tokens > 0) fail_usage("--baseline needs the whole text; leave out --tokens");
+    std::vector<int32_t> ids;
+    const std::unique_ptr<Corpus> corpus = open_corpus(baseline);
+    while (const std::optional<Document> document = corpus->next()) {
+      ids.push_back(tokenizer.end_of_text());
+      const std::vector<int32_t> piece = tokenizer.encode(document->text);
+      ids.insert(ids.end(), piece.begin(), piece.end());
+    }
+    return kneser_ney_bits(ids, tokenizer, *open_corpus(text));
   }
 };
 
@@ -124,7 +141,7 @@ struct GenerateText {
 void add_train(CLI::App& group) {
   auto work = std::make_shared<TrainModel>();
   CLI::App* const command = add_command(group, "train", "Train a language model as a recipe says",
-                                        "sememe model train --recipe models/english/recipe.json --out /tmp/english");
+                                        "sememe model train --recipe models/english.json --out /tmp/english");
   command->add_option("--recipe", work->recipe, "The recipe (JSON)")->required();
   command->add_option("--out", work->out, "Folder for the model; OUT.work holds what is made on the way")->required();
   command->add_flag("--resume", work->resume, "Go on where an interrupted or killed run was");
@@ -153,6 +170,7 @@ void add_evaluate(CLI::App& group) {
   command->add_option("--tokens", work->tokens, "Stop after about this many tokens; 0 reads all")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  command->add_option("--baseline", work->baseline, "Also count a Kneser-Ney 5-gram model on this training text and measure it");
   command->add_option("--batch", work->batch, "Tokens in one pass")->check(CLI::PositiveNumber)->capture_default_str();
   add_common_options(*command, work->common);
   command->callback([work] { work->run(); });

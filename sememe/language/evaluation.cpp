@@ -6,6 +6,7 @@
 #include "sememe/base/error.h"
 #include "sememe/base/interrupt.h"
 #include "sememe/base/progress.h"
+#include "sememe/language/kneser_ney.h"
 #include "sememe/language/token_contexts.h"
 
 namespace sememe {
@@ -39,6 +40,13 @@ TextLoss evaluate(const LanguageModel& model, std::unique_ptr<Corpus> corpus, in
   if (total.tokens == 0) fail("the text has no tokens to evaluate on; give a longer one");
   if (!std::isfinite(total.nats)) fail("{}: the loss on the text is not finite; are the weights damaged?", model.folder.string());
   return total;
+}
+
+double kneser_ney_bits(std::span<const int32_t> training_ids, const Tokenizer& tokenizer, Corpus& corpus) {
+  const KneserNey ngrams(training_ids, tokenizer.end_of_text(), tokenizer.size(), 5);
+  double bits = 0;
+  while (const std::optional<Document> document = corpus.next()) bits += ngrams.bits(tokenizer.encode(document->text));
+  return bits;
 }
 
 }  // namespace sememe

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <span>
 
 #include "sememe/data/corpus.h"
 #include "sememe/language/language_model.h"
@@ -25,5 +26,9 @@ struct TextLoss {
 /// @throws Error if the text has no tokens
 TextLoss evaluate(const LanguageModel& model, std::unique_ptr<Corpus> corpus, int64_t batch_tokens = 8192,
                   int64_t max_tokens = 0);
+
+/// Bits that an interpolated Kneser-Ney 5-gram of the training ids (documents with end-of-text before each) needs for all documents of
+/// a text: the baseline for TextLoss over the same text and tokenizer.
+double kneser_ney_bits(std::span<const int32_t> training_ids, const Tokenizer& tokenizer, Corpus& corpus);
 
 }  // namespace sememe

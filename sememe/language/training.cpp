@@ -9,7 +9,9 @@
 #include "sememe/base/progress.h"
 #include "sememe/base/threads.h"
 #include "sememe/data/corpus.h"
+#include "sememe/data/recipe.h"
 #include "sememe/language/evaluation.h"
+#include "sememe/language/kneser_ney.h"
 #include "sememe/language/language_model.h"
 #include "sememe/language/packed_tokens.h"
 #include "sememe/network/trainer.h"
@@ -122,7 +124,15 @@ class Workshop {
       heldout_ = recipe_.heldout;
       return;
     }
-    fail("{}: corpus recipes cannot be built here", recipe_.corpus.string());
+    const fs::path corpus = work_ / "corpus";
+    if (!fs::exists(corpus)) {
+      note("building the corpus");
+      const Json sources = read_json(recipe_.corpus);
+      build_corpus(sources.is_object() ? json_member<Json>(sources, "sources", recipe_.corpus.string()) : sources, corpus,
+                   recipe_.seed);
+    }
+    train_ = corpus / "train.jsonl.zst";
+    heldout_ = corpus / "heldout.jsonl.zst";
   }
 
   Tokenizer prepare_tokenizer() {
@@ -164,6 +174,8 @@ class Workshop {
     model.write_files(folder.path(), torch::kFloat16);
     // The figures are those of the weights as they were saved.
     const TextLoss heldout = evaluate(LanguageModel::load(folder.path()), open_corpus(heldout_));
+    note("counting 5-grams for the baseline");
+    const double ngram_bits = kneser_ney_bits(packed.ids(), model.tokenizer, *open_corpus(heldout_));
     int64_t parameters = 0;
     for (const torch::Tensor& parameter : model.network->parameters()) parameters += parameter.numel();
     const int64_t steps = static_cast<int64_t>(result.losses.size());
@@ -177,8 +189,13 @@ class Workshop {
                          {"heldout_bytes", heldout.bytes},
                          {"heldout_nats_per_token", heldout.nats_per_token()},
                          {"heldout_bits_per_byte", heldout.bits_per_byte()},
+                         {"kneser_ney_bits_per_byte", ngram_bits / static_cast<double>(heldout.bytes)},
                          {"loss", result.losses}};
     write_json(folder.path() / "recipe.json", recipe_.to_json());
+    if (!recipe_.corpus.empty()) {
+      fs::copy_file(recipe_.corpus, folder.path() / recipe_.corpus.filename());
+      fs::copy_file(work_ / "corpus" / "sources.json", folder.path() / "sources.json");
+    }
     write_json(folder.path() / "training.json", report);
     folder.commit();
     fs::remove_all(work_);
