@@ -135,6 +135,18 @@ std::string normalised(std::string_view sentence) {
   return result;
 }
 
+/// At most one blank line in a row, none at the ends.
+std::string close_gaps(std::string_view text) {
+  std::string result;
+  for (const char c : text) {
+    if (c == '\n')
+      while (result.ends_with(' ')) result.pop_back();
+    if (c != '\n' || (!result.empty() && !result.ends_with("\n\n"))) result += c;
+  }
+  while (result.ends_with(' ') || result.ends_with('\n')) result.pop_back();
+  return result;
+}
+
 /// Leaves out the sentences for which `keep` is false.
 template <class Keep>
 std::string filter_sentences(std::string_view text, Keep keep) {
@@ -151,7 +163,7 @@ std::string filter_sentences(std::string_view text, Keep keep) {
       if (!result.ends_with('\n')) result += sentence.substr(sentence.size() - breaks);
     }
   });
-  return unwrap(result);  // closes the gaps
+  return close_gaps(result);
 }
 
 /// The hash of every twelve words in a row, with the sentence in which each of them stands.
