@@ -8,9 +8,27 @@
 
 namespace sememe {
 
-enum class DType { kBool, kU8, kI8, kU16, kI16, kU32, kI32, kU64, kI64, kF8E4M3, kF8E5M2, kF16, kBF16, kF32, kF64 };
+enum class DType {
+  kBool,
+  kU8,
+  kI8,
+  kU16,
+  kI16,
+  kU32,
+  kI32,
+  kU64,
+  kI64,
+  kF8E4M3,
+  kF8E5M2,
+  kF16,
+  kBF16,
+  kF32,
+  kF64,
+  kF8E8M0,
+  kC64
+};
 
-/// Bytes of one element.
+/// Bytes of one element. The types of less than a byte (F4, F6) are not read.
 int64_t element_bytes(DType dtype);
 
 /// The name that safetensors uses, e.g. "F32".

@@ -14,7 +14,8 @@ namespace sememe {
 /// A C-ordered little-endian array in a mapped file.
 class NpyFile {
  public:
-  /// @throws Error naming the file if it is not an array file, is truncated, Fortran-ordered, big-endian or holds objects
+  /// @throws Error naming the file if it is not an array file, is truncated, Fortran-ordered, big-endian or holds
+  /// objects
   explicit NpyFile(const std::filesystem::path& path);
 
   DType dtype() const { return dtype_; }

@@ -1,6 +1,7 @@
 #pragma once
-// The safetensors format: a u64 little-endian header length, a JSON header of names, types, shapes and offsets, raw row-major
-// data. Reading maps the file and checks every length against it first, so that a hostile file gives an error, not a crash.
+// The safetensors format: a u64 little-endian header length, a JSON header of names, types, shapes and offsets, raw
+// row-major data. Reading maps the file and checks every length against it first, so that a hostile file gives an
+// error, not a crash.
 
 #include <cstddef>
 #include <cstdint>
