@@ -16,7 +16,8 @@ import safetensors.torch
 import torch
 
 TORCH_DTYPES = [torch.bool, torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32, torch.uint32, torch.int64, torch.uint64,
-                torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu, torch.float16, torch.bfloat16, torch.float32,
+                torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz,
+                torch.float16, torch.bfloat16, torch.float32,
                 torch.float64, torch.complex64]
 NUMPY_TYPES = ["?", "u1", "i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8"]
 SHAPES = [(), (0,), (7,), (3, 5), (2, 0, 4), (2, 3, 4)]

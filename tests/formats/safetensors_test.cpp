@@ -103,6 +103,12 @@ TEST(Safetensors, MissingTensorErrorListsWhatThereIs) {
   EXPECT_TRUE(file.contains("present"));
   EXPECT_TRUE(contains(error_from([&] { file.tensor("absent"); }), {"absent", "present"}));
 }
+TEST(Safetensors, ElementsSmallerThanAByteAreCountedInBits) {
+  EXPECT_EQ(error_of(with_header("{" + tensor("w", "F4", "[4]", "[0,2]") + "}", 2)), "no error");
+  EXPECT_EQ(error_of(with_header("{" + tensor("w", "F6_E2M3", "[4]", "[0,3]") + "}", 3)), "no error");
+  EXPECT_TRUE(
+      contains(error_of(with_header("{" + tensor("w", "F4", "[3]", "[0,2]") + "}", 2)), {"\"w\"", "whole bytes"}));
+}
 TEST(Safetensors, WritingANameTwiceLeavesNoFile) {
   const Scratch scratch;
   const auto path = scratch.folder / "never.safetensors";
