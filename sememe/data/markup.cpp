@@ -112,12 +112,15 @@ bool is_source_mark(std::string_view line) {
 
 std::string collapse_spaces(std::string_view line) {
   std::string result;
-  for (const char c : line) {
-    if (!is_space(c))
-      result += c;
+  for (size_t at = 0; at < line.size(); ++at) {
+    const bool no_break_space = line.substr(at).starts_with("\u00a0");
+    if (!no_break_space && !is_space(line[at]))
+      result += line[at];
     else if (!result.empty() && result.back() != ' ')
       result += ' ';
+    if (no_break_space) ++at;  // its second byte
   }
+  if (result.ends_with(' ')) result.pop_back();
   return result;
 }
 

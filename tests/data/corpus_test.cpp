@@ -180,6 +180,9 @@ TEST(Markup, RstOpensRolesAndDropsDirectives) {
   EXPECT_EQ(unwrap(rst_to_text("Title\n=====\n\n.. note:: x\n\nSee :ref:`that` and ``code``.\n")),
             "Title\n\nSee that and code.");
 }
+TEST(Markup, NoBreakSpacesAreSpaces) {
+  EXPECT_EQ(unwrap("1.\u00a0\u00a0 One é\u00a0"), "1. One é");
+}
 TEST(Markup, WrappedLinesFlowAndListItemsStandAlone) {
   const std::string wrapped =
       "  This line is certainly long enough to be wrapped\n  and it goes on.\n   [1913 Webster]\n  2. Item\n\n\n\nNext";
