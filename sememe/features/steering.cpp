@@ -1,0 +1,130 @@
+#include "sememe/features/steering.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "sememe/base/error.h"
+#include "sememe/base/interrupt.h"
+#include "sememe/data/byte_stream.h"
+#include "sememe/features/site_visitors.h"
+
+namespace sememe {
+namespace {
+
+constexpr int64_t kShownTokens = 8;
+
+/// End-of-text and the prompt, as generate() starts: [1, tokens].
+torch::Tensor prompt_ids(const LanguageModel& model, const std::string& prompt) {
+  std::vector<int64_t> ids = {model.tokenizer.end_of_text()};
+  for (const int32_t id : model.tokenizer.encode(prompt)) ids.push_back(id);
+  if (const int64_t context = model.network->config().context; static_cast<int64_t>(ids.size()) > context)
+    fail("the prompt has {} tokens but the model's context is {}; give a shorter one", ids.size(), context);
+  return torch::tensor(ids, torch::kInt64).unsqueeze(0).to(model.network->head().device());
+}
+
+/// Log-probabilities after each token of the prompt [tokens, vocabulary] float64, and only of ids the tokenizer knows.
+torch::Tensor predict(const LanguageModel& model, const torch::Tensor& ids, SiteVisitor& visitor) {
+  const torch::Tensor logits = model.network->forward({ids, {}}, visitor)[0].narrow(-1, 0, model.tokenizer.size());
+  if (!torch::isfinite(logits).all().item<bool>()) fail("the model's logits are not finite; take a smaller strength");
+  return logits.to(torch::kCPU, torch::kDouble).log_softmax(-1);
+}
+
+std::string text_of(const LanguageModel& model, int64_t id) {
+  std::string text(model.tokenizer.token(static_cast<int32_t>(id)));
+  repair_utf8(text);
+  return text;
+}
+
+/// Tokens whose probability rises (`sign` 1) or falls (-1) most; before and after are log-probabilities [vocabulary].
+Json moved_tokens(const LanguageModel& model, const torch::Tensor& before, const torch::Tensor& after, double sign) {
+  const torch::Tensor change = (after.exp() - before.exp()) * sign;
+  const auto [values, ids] = change.topk(std::min(kShownTokens, change.size(0)));
+  Json tokens = Json::array();
+  for (int64_t i = 0; i < ids.size(0) && values[i].item<double>() > 0; ++i) {
+    const int64_t id = ids[i].item<int64_t>();
+    tokens.push_back({{"text", text_of(model, id)},
+                      {"before", std::exp(before[id].item<double>())},
+                      {"after", std::exp(after[id].item<double>())}});
+  }
+  return tokens;
+}
+
+std::string continued(const LanguageModel& model, const SteeringOptions& options, SiteVisitor& visitor) {
+  std::string text = generate(model, options.prompt, options.generate, visitor);
+  repair_utf8(text);
+  if (interrupted()) throw Interrupted("interrupted while steering; nothing was written");
+  return text;
+}
+
+void check_latent(const Dictionary& dictionary, int64_t latent) {
+  if (latent < 0 || latent >= dictionary.size())
+    fail_usage("latent {}: the dictionary has latents 0 to {}", latent, dictionary.size() - 1);
+}
+
+}  // namespace
+
+torch::Tensor SteerSite::visit(const Site& site, torch::Tensor value) {
+  if (site.name != site_) return value;
+  const int64_t rows = value.size(-2), left_out = std::min(leading_rows_, rows);
+  leading_rows_ -= left_out;
+  steered_ += value.numel() / value.size(-1) / rows * (rows - left_out);
+  if (left_out == 0) return value + addition_;
+  torch::Tensor changed = value.clone();
+  changed.narrow(-2, left_out, rows - left_out).add_(addition_);
+  return changed;
+}
+
+SteeringUnit unit_of_description(const Dictionary& dictionary, int64_t latent, double typical_maximum) {
+  check_latent(dictionary, latent);
+  const double norm = dictionary.atoms()[latent].norm().item<double>() * typical_maximum;
+  if (!(norm > 0) || !std::isfinite(norm))
+    fail("latent {} never fired on the text it was described on, so it has no typical strength; choose one that fires", latent);
+  return {norm, "what the latent adds where it fires strongly (99th percentile of its activations)"};
+}
+
+SteeringUnit unit_of_prompt(const LanguageModel& model, const std::string& site, const std::string& prompt) {
+  const torch::NoGradGuard no_autograd;
+  find_site(*model.network, site);
+  const torch::Tensor ids = prompt_ids(model, prompt);
+  RecordSite visitor(site, true);
+  model.network->forward({ids, {}}, visitor);
+  const torch::Tensor norms = visitor.value()[0].norm(2, -1);
+  if (norms.size(0) < 2) fail_usage("--prompt: is empty; steering needs at least one token to begin with");
+  return {norms.narrow(0, 1, norms.size(0) - 1).mean().item<double>(), "the mean norm of the prompt's activations at the site"};
+}
+
+Json steer(const Dictionary& dictionary, const LanguageModel& model, const SteeringOptions& options) {
+  const torch::NoGradGuard no_autograd;
+  check_latent(dictionary, options.latent);
+  if (const Site& site = find_site(*model.network, options.site); site.width != dictionary.width())
+    fail("the dictionary's width is {}, the site {} has {}; was it learnt there?", dictionary.width(), site.name, site.width);
+  const torch::Tensor ids = prompt_ids(model, options.prompt);
+  if (ids.size(1) < 2) fail_usage("--prompt: is empty; steering needs at least one token to begin with");
+  const torch::Tensor atom = dictionary.atoms()[options.latent].to(ids.device(), torch::kFloat);
+  const torch::Tensor direction = torch::nn::functional::normalize(atom, torch::nn::functional::NormalizeFuncOptions().dim(0));
+  SiteVisitor nothing;
+  const torch::Tensor before = predict(model, ids, nothing);
+  Json result{{"latent", options.latent},          {"site", options.site},
+              {"prompt", options.prompt},          {"unit", options.unit.norm},
+              {"unit_meaning", options.unit.meaning}, {"seed", options.generate.seed},
+              {"before", continued(model, options, nothing)}, {"steered", Json::array()}};
+  for (const double strength : options.strengths) {
+    const double norm = strength * options.unit.norm;
+    if (!std::isfinite(norm)) fail_usage("--strength {}: give a finite number", strength);
+    SteerSite prediction(options.site, direction * norm), generation(options.site, direction * norm);
+    const torch::Tensor after = predict(model, ids, prediction);
+    const torch::Tensor kl = (before.exp() * (before - after)).sum(-1);
+    const torch::Tensor over_prompt = kl.narrow(0, 1, kl.size(0) - 1);  // the leading end-of-text is not steered
+    result["steered"].push_back({{"strength", strength},
+                                 {"norm", norm},
+                                 {"after", continued(model, options, generation)},
+                                 {"kl", kl[-1].item<double>()},
+                                 {"kl_prompt", over_prompt.mean().item<double>()},
+                                 {"raised", moved_tokens(model, before[-1], after[-1], 1.0)},
+                                 {"lowered", moved_tokens(model, before[-1], after[-1], -1.0)}});
+  }
+  return result;
+}
+
+}  // namespace sememe
