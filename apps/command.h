@@ -31,6 +31,7 @@ void add_capture_command(CLI::App& program);
 void add_dictionary_commands(CLI::App& program);
 /// Into the group that add_dictionary_commands() makes.
 void add_describe_commands(CLI::App& dictionary);
+void add_report_command(CLI::App& program);
 void add_tokenizer_commands(CLI::App& program);
 void add_study_commands(CLI::App& program);
 

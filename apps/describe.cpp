@@ -138,7 +138,7 @@ void print_latent(const LatentDescription& latent, bool colour) {
   for (const Example& example : latent.examples) {
     if (example.group != group) {
       group = example.group;
-      fmt::print("\n{}\n", group == "top" ? "strongest" : group + " of its peaks are weaker, about");
+      fmt::print("\n{}\n", group == "top" ? "strongest" : "about " + group + " of its peaks are weaker");
     }
     std::string line;
     for (size_t i = 0; i < example.parts.size(); ++i)

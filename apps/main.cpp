@@ -48,6 +48,7 @@ int main(int count, char** arguments) {
     sememe::add_model_commands(program);
     sememe::add_capture_command(program);
     sememe::add_dictionary_commands(program);
+    sememe::add_report_command(program);
     sememe::add_tokenizer_commands(program);
     sememe::add_study_commands(program);
     program.parse(count, arguments);

@@ -1,0 +1,50 @@
+#include "sememe/features/report.h"
+
+#include <memory>
+
+#include "apps/command.h"
+#include "sememe/base/error.h"
+
+namespace sememe {
+namespace {
+
+struct ReportCommand {
+  CommonOptions common;
+  std::filesystem::path run_folder, model, out = "report.html";
+  int64_t cards = 200;
+
+  void run() const {
+    apply(common);
+    ReportSources sources = find_report_sources(run_folder);
+    sources.cards = cards;
+    if (!model.empty()) {
+      if (!std::filesystem::is_directory(model)) fail("{}: is no folder of a language model", model.string());
+      sources.model = model;
+    }
+    write_report(out, sources);
+    size_t described = 0;
+    for (const ReportDictionary& dictionary : sources.dictionaries) described += dictionary.description.has_value();
+    fmt::print("{}: {} dictionaries, {} of them described, {} steering examples\n", out.string(), sources.dictionaries.size(),
+               described, sources.steering.size());
+  }
+};
+
+}  // namespace
+
+void add_report_command(CLI::App& program) {
+  const auto command = std::make_shared<ReportCommand>();
+  CLI::App* const app = add_command(program, "report", "Write one page that shows the dictionaries of a run",
+                                    "sememe report runs/quickstart --model models/english --out runs/quickstart/report.html");
+  app->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  app->add_option("run", command->run_folder,
+                  "Folder with dictionaries NAME, beside or inside each NAME[-]evaluation.json and NAME[-]description, and "
+                  "*steering*.json of dictionary steer")
+      ->required();
+  app->add_option("--out", command->out, "HTML file to write")->capture_default_str();
+  app->add_option("--model", command->model, "Folder of the language model, for its name and figures");
+  app->add_option("--cards", command->cards, "Clearest latents of each dictionary that the page holds")->capture_default_str();
+  add_common_options(*app, command->common, false);
+  app->callback([command] { command->run(); });
+}
+
+}  // namespace sememe

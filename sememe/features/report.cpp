@@ -1,0 +1,246 @@
+#include "sememe/features/report.h"
+
+#include <algorithm>
+#include <cmath>
+#include <unordered_set>
+
+#include "sememe/base/error.h"
+#include "sememe/base/files.h"
+#include "sememe/data/jsonl.h"
+#include "sememe/features/description.h"
+
+namespace sememe {
+
+namespace embedded {  // made from web/ by cmake/embed.cmake
+extern const std::string_view report_html, report_css, report_js;
+}
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr double kFirstBin = -6.0, kBinWidth = 0.25;  // log10 of density
+constexpr int64_t kBins = 24;
+constexpr double kClear = 0.5;
+
+std::string folder_name(const fs::path& folder) {
+  return (folder.has_filename() ? folder : folder.parent_path()).filename().string();
+}
+
+std::optional<fs::path> first_existing(std::initializer_list<fs::path> paths) {
+  for (const fs::path& path : paths)
+    if (fs::exists(path)) return path;
+  return std::nullopt;
+}
+
+/// Copies numbers that are there; a value that is there but no number is an error.
+void copy_numbers(const Json& from, std::initializer_list<const char*> keys, std::string_view where, Json& to) {
+  for (const char* const key : keys)
+    if (from.is_object() && from.contains(key) && !from[key].is_null()) to[key] = json_member<double>(from, key, where);
+}
+
+Json read_evaluation(const fs::path& path) {
+  const Json file = read_json(path);
+  Json evaluation = Json::object();
+  // What the page's sentences need is required, the rest may come with later versions.
+  for (const char* const key : {"tokens", "l0", "explained_variance", "ce_clean", "ce_dictionary", "ce_recovered"})
+    evaluation[key] = json_member<double>(file, key, path.string());
+  copy_numbers(file, {"fvu", "dead", "dense", "kl", "ce_zero", "ce_mean", "ce_recovered_mean", "ce_recovered_gradient"},
+               path.string(), evaluation);
+  return evaluation;
+}
+
+Json read_training(const fs::path& path) {
+  const Json file = read_json(path);
+  Json training = Json::object();
+  copy_numbers(file, {"tokens", "loss", "fvu", "l0", "dead", "tokens_per_second"}, path.string(), training);
+  training["curve"] = Json::array();
+  for (const Json& point : json_member_or<std::vector<Json>>(file, "curve", {}, path.string())) {
+    Json copied;
+    copied["tokens"] = json_member<double>(point, "tokens", path.string());
+    copy_numbers(point, {"loss", "fvu", "l0", "dead"}, path.string(), copied);
+    training["curve"].push_back(copied);
+  }
+  return training;
+}
+
+/// A latent for the page: activations of a passage as [part, activation] where there are any.
+Json card_of(const LatentDescription& latent) {
+  Json card = latent.to_json();
+  for (Json& example : card["examples"]) {
+    Json entries = Json::array();
+    for (size_t i = 0; i < example["activations"].size(); ++i)
+      if (example["activations"][i].get<double>() > 0) entries.push_back({i, example["activations"][i]});
+    example["activations"] = entries;
+  }
+  return card;
+}
+
+/// What the page takes from a description: the clearest latents whole, counts of all.
+void add_description(const fs::path& folder, int64_t cards, Json& dictionary) {
+  const fs::path summary_path = folder / "summary.json";
+  const Json summary = read_json(summary_path);
+  const std::string where = summary_path.string();
+  Json description{{"tokens", json_member<int64_t>(summary, "tokens", where)}, {"median_clarity", Json()}};
+  copy_numbers(summary, {"median_clarity", "dead", "dense"}, where, description);
+  const auto clearest = json_member<std::vector<int64_t>>(summary, "clearest", where);
+  const auto kept = static_cast<std::ptrdiff_t>(std::min<size_t>(clearest.size(), static_cast<size_t>(cards)));
+  const std::unordered_set<int64_t> wanted(clearest.begin(), clearest.begin() + kept);
+  int64_t clear = 0;
+  std::vector<int64_t> bins(kBins, 0);
+  Json shown = Json::array();
+  JsonlReader lines(folder / "latents.jsonl");
+  while (const std::optional<Json> line = lines.next()) {
+    const LatentDescription latent = LatentDescription::from_json(*line, lines.where());
+    if (latent.clarity.value_or(0.0) >= kClear) ++clear;
+    if (latent.density > 0) {
+      const double place = std::floor((std::log10(latent.density) - kFirstBin) / kBinWidth);
+      ++bins[static_cast<size_t>(std::clamp(place, 0.0, static_cast<double>(kBins - 1)))];
+    }
+    if (wanted.contains(latent.latent)) shown.push_back(card_of(latent));
+  }
+  dictionary["description"] = description;
+  dictionary["clear"] = clear;
+  dictionary["densities"] = {{"first", kFirstBin}, {"width", kBinWidth}, {"latents", bins}};
+  dictionary["cards"] = shown;
+}
+
+/// What the architecture is called in writing.
+std::string written(const std::string& architecture) {
+  if (architecture == "topk") return "TopK";
+  if (architecture == "gsae") return "g-SAE";
+  return architecture;
+}
+
+Json read_dictionary(const ReportDictionary& source, int64_t cards) {
+  const fs::path path = source.folder / "config.json";
+  const Json config = read_json(path);
+  const auto architecture = json_member<std::string>(config, "architecture", path.string());
+  const std::string folder = folder_name(source.folder);
+  Json dictionary{{"folder", folder},
+                  {"name", folder == architecture ? written(architecture) : folder},
+                  {"architecture", architecture},
+                  {"latents", json_member<int64_t>(config, "latents", path.string())},
+                  {"site", json_member_or<std::string>(config, "site", "", path.string())},
+                  {"cards", Json::array()}};
+  copy_numbers(config, {"k", "width"}, path.string(), dictionary);
+  if (fs::exists(source.folder / "training.json")) dictionary["training"] = read_training(source.folder / "training.json");
+  if (source.evaluation) dictionary["evaluation"] = read_evaluation(*source.evaluation);
+  if (source.description) add_description(*source.description, cards, dictionary);
+  return dictionary;
+}
+
+Json read_moves(const Json& steered, const char* key, std::string_view where) {
+  Json moves = Json::array();
+  for (const Json& move : json_member<std::vector<Json>>(steered, key, where))
+    moves.push_back({{"text", json_member<std::string>(move, "text", where)},
+                     {"before", json_member<double>(move, "before", where)},
+                     {"after", json_member<double>(move, "after", where)}});
+  return moves;
+}
+
+Json read_steering(const fs::path& path) {
+  const std::string where = path.string();
+  const Json file = read_json(path);
+  Json run{{"latent", json_member<int64_t>(file, "latent", where)},
+           {"dictionary", json_member<std::string>(file, "dictionary", where)},
+           {"key_words", json_member<std::vector<std::string>>(file, "key_words", where)},
+           {"prompt", json_member<std::string>(file, "prompt", where)},
+           {"before", json_member<std::string>(file, "before", where)},
+           {"unit", json_member<double>(file, "unit", where)},
+           {"unit_meaning", json_member<std::string>(file, "unit_meaning", where)},
+           {"steered", Json::array()}};
+  for (const Json& steered : json_member<std::vector<Json>>(file, "steered", where))
+    run["steered"].push_back({{"strength", json_member<double>(steered, "strength", where)},
+                              {"after", json_member<std::string>(steered, "after", where)},
+                              {"kl", json_member<double>(steered, "kl", where)},
+                              {"raised", read_moves(steered, "raised", where)},
+                              {"lowered", read_moves(steered, "lowered", where)}});
+  return run;
+}
+
+Json read_model(const fs::path& folder) {
+  Json model{{"name", folder_name(folder)}};
+  const fs::path training = folder / "training.json";
+  // An imported model says nothing about its training.
+  if (fs::exists(training))
+    copy_numbers(read_json(training), {"parameters", "heldout_bits_per_byte", "kneser_ney_bits_per_byte"}, training.string(), model);
+  return model;
+}
+
+void replace_once(std::string& text, std::string_view mark, std::string_view by) {
+  const size_t place = text.find(mark);
+  if (place == std::string::npos) fail("the report's template lacks {}; was the program built from a whole tree?", mark);
+  text.replace(place, mark.size(), by);
+}
+
+}  // namespace
+
+ReportSources find_report_sources(const fs::path& run) {
+  if (!fs::is_directory(run)) fail("{}: is no folder; give the one that holds the dictionaries of a run", run.string());
+  ReportSources sources;
+  for (const auto& entry : fs::directory_iterator(run)) {
+    const fs::path& path = entry.path();
+    const std::string name = path.filename().string();
+    if (entry.is_directory() && fs::exists(path / "config.json") && fs::exists(path / "dictionary.safetensors"))
+      sources.dictionaries.push_back(
+          {path, first_existing({path / "evaluation.json", run / (name + "-evaluation.json")}), find_description(path)});
+    if (entry.is_regular_file() && name.ends_with(".json") && name.find("steering") != std::string::npos)
+      sources.steering.push_back(path);
+  }
+  if (sources.dictionaries.empty())
+    fail("{}: holds no dictionary; make one in it with: sememe dictionary train --out {}", run.string(), (run / "topk").string());
+  std::sort(sources.dictionaries.begin(), sources.dictionaries.end(), [](const ReportDictionary& a, const ReportDictionary& b) {
+    const auto key = [](const ReportDictionary& one) { return std::pair(folder_name(one.folder) != "topk", one.folder); };
+    return key(a) < key(b);
+  });
+  std::sort(sources.steering.begin(), sources.steering.end());
+  return sources;
+}
+
+Json report_data(const ReportSources& sources) {
+  if (sources.cards < 1) fail_usage("--cards {}: give at least 1", sources.cards);
+  Json data{{"dictionaries", Json::array()}, {"steering", Json::array()}, {"model", Json()}};
+  for (const ReportDictionary& source : sources.dictionaries) {
+    Json dictionary = read_dictionary(source, sources.cards);
+    dictionary["id"] = fmt::format("d{}", data["dictionaries"].size());
+    data["dictionaries"].push_back(std::move(dictionary));
+  }
+  for (const fs::path& path : sources.steering) data["steering"].push_back(read_steering(path));
+  if (sources.model) data["model"] = read_model(*sources.model);
+  return data;
+}
+
+std::string script_safe_json(const Json& value) {
+  std::string safe;
+  const std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  for (size_t i = 0; i < text.size(); ++i) {
+    switch (text[i]) {
+      case '<': safe += "\\u003c"; break;
+      case '>': safe += "\\u003e"; break;
+      case '&': safe += "\\u0026"; break;
+      default:
+        // U+2028 and U+2029 end a line in older scripts.
+        if (text.compare(i, 2, "\xE2\x80") == 0 && i + 2 < text.size() && (text[i + 2] == '\xA8' || text[i + 2] == '\xA9')) {
+          safe += text[i + 2] == '\xA8' ? "\\u2028" : "\\u2029";
+          i += 2;
+        } else {
+          safe += text[i];
+        }
+    }
+  }
+  return safe;
+}
+
+std::string report_page(const Json& data) {
+  std::string page(embedded::report_html);
+  replace_once(page, "{{style}}", embedded::report_css);
+  replace_once(page, "{{script}}", embedded::report_js);
+  // Last, so that no text in the data can stand for a mark of the template.
+  replace_once(page, "{{data}}", script_safe_json(data));
+  return page;
+}
+
+void write_report(const fs::path& path, const ReportSources& sources) { write_file(path, report_page(report_data(sources))); }
+
+}  // namespace sememe

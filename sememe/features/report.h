@@ -1,0 +1,48 @@
+#pragma once
+// The report: one HTML file that shows dictionaries side by side, their latents and what steering does. It holds its styles, its script
+// and its data, and fetches nothing.
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "sememe/base/json.h"
+
+namespace sememe {
+
+/// The files about one dictionary.
+struct ReportDictionary {
+  std::filesystem::path folder;                      ///< made by dictionary train
+  std::optional<std::filesystem::path> evaluation;   ///< made by dictionary evaluate --json
+  std::optional<std::filesystem::path> description;  ///< made by dictionary describe
+};
+
+struct ReportSources {
+  std::vector<ReportDictionary> dictionaries;
+  std::vector<std::filesystem::path> steering;  ///< made by dictionary steer --json
+  std::optional<std::filesystem::path> model;   ///< folder of the language model
+  int64_t cards = 200;                          ///< clearest latents of each dictionary that the page holds
+};
+
+/// Finds what a run folder holds: every folder NAME in it that is a dictionary, NAME/evaluation.json or NAME-evaluation.json, NAME/description
+/// or NAME-description, and every *steering*.json. Dictionaries stand in the order of NAME, "topk" first: the others are held against it.
+/// @throws Error if there is no dictionary in it
+ReportSources find_report_sources(const std::filesystem::path& run);
+
+/// The data of the page. Only known members of the files are taken over.
+/// @throws Error naming the file and the key that is missing or malformed
+Json report_data(const ReportSources& sources);
+
+/// JSON that can stand inside a script element of an HTML page: no <, >, & or line separator is left in it, and bytes that are not UTF-8
+/// become U+FFFD.
+std::string script_safe_json(const Json& value);
+
+/// The page with its data.
+std::string report_page(const Json& data);
+
+void write_report(const std::filesystem::path& path, const ReportSources& sources);
+
+}  // namespace sememe
