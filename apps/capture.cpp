@@ -20,8 +20,7 @@ struct CaptureCommand {
     options.half = dtype == "float16";
     options.gradient_loss = {.mean = reduction == "mean", .own_choice = target == "argmax"};
     options.device = torch::Device(common.device);
-    const LanguageModel language_model = LanguageModel::load(model);
-    language_model.network->to(options.device);
+    const LanguageModel language_model = load_on(model, common);
     const int64_t rows = capture(language_model, text, options, out);
     fmt::print("{}: {} tokens at {}{}\n", out.string(), rows, options.site, options.gradients ? ", with gradients" : "");
     if (!common.json.empty()) write_json(common.json, {{"rows", rows}, {"site", options.site}, {"gradients", options.gradients}});

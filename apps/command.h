@@ -7,6 +7,8 @@
 #include <optional>
 #include <string>
 
+#include "sememe/language/language_model.h"
+
 namespace sememe {
 
 struct CommonOptions {
@@ -25,6 +27,13 @@ void add_common_options(CLI::App& command, CommonOptions& options, bool with_jso
 
 /// Applies --threads, --device and --quiet. Called by each command before it works.
 void apply(const CommonOptions& options);
+
+/// The model in `folder`, on the device of the options. @throws Error as LanguageModel::load
+LanguageModel load_on(const std::filesystem::path& folder, const CommonOptions& options);
+
+/// The site in the config of the dictionary, unless one was given.
+/// @throws UsageError if neither says it
+std::string site_of(const std::filesystem::path& dictionary, const std::string& given);
 
 void add_model_commands(CLI::App& program);
 void add_capture_command(CLI::App& program);

@@ -14,21 +14,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// The site in the config of the dictionary, unless one was given.
-std::string site_of(const fs::path& dictionary, const std::string& given) {
-  if (!given.empty()) return given;
-  const fs::path path = dictionary / "config.json";
-  const auto site = json_member_or<std::string>(read_json(path), "site", "", path.string());
-  if (site.empty()) fail_usage("{}: does not say at which site the dictionary was learnt; give --site", path.string());
-  return site;
-}
-
-LanguageModel load_on(const fs::path& folder, const CommonOptions& common) {
-  LanguageModel model = LanguageModel::load(folder);
-  model.network->to(torch::Device(common.device));
-  return model;
-}
-
 /// Text from outside on one line of a terminal: control characters could move the cursor or change colours.
 std::string one_line(std::string_view text) {
   std::string line;

@@ -57,7 +57,7 @@ void add_train_command(CLI::App& group) {
   app->add_option("--tokens", options.tokens, "Rows to train on, over several epochs where need be")->capture_default_str();
   app->add_option("--batch", options.batch, "Rows a step")->capture_default_str();
   app->add_option("--out", command->out, "Folder to write")->required();
-  app->add_option("--learning-rate", options.learning_rate, "0 takes 0.002 / sqrt(latents / 1024)")->capture_default_str();
+  app->add_option("--learning-rate", options.learning_rate, "0 takes 0.005 / sqrt(latents / 1024)")->capture_default_str();
   app->add_option("--decay", options.decay, "Last share of the run in which the rate falls to 0")->capture_default_str();
   app->add_option("--auxiliary-k", options.auxiliary_k, "Dead latents that model the error; -1 takes width / 2, 0 none")
       ->capture_default_str();
@@ -73,15 +73,6 @@ void add_train_command(CLI::App& group) {
   app->callback([command] { command->run(); });
 }
 
-/// The site in the config of the dictionary, unless one was given.
-std::string site_of(const std::filesystem::path& dictionary, const std::string& given) {
-  if (!given.empty()) return given;
-  const std::filesystem::path path = dictionary / "config.json";
-  const auto site = json_member_or<std::string>(read_json(path), "site", "", path.string());
-  if (site.empty()) fail_usage("{}: does not say at which site the dictionary was learnt; give --site", path.string());
-  return site;
-}
-
 struct EvaluateCommand {
   CommonOptions common;
   std::filesystem::path dictionary, model, text;
@@ -92,8 +83,7 @@ struct EvaluateCommand {
     const std::shared_ptr<Dictionary> loaded = load_dictionary(dictionary);
     options.site = site_of(dictionary, options.site);
     options.device = torch::Device(common.device);
-    const LanguageModel language_model = LanguageModel::load(model);
-    language_model.network->to(options.device);
+    const LanguageModel language_model = load_on(model, common);
     const Json result = evaluate_dictionary(*loaded, language_model, text, options);
     print(result, "", "plain selection");
     if (result.contains("l0_gradient")) print(result, "_gradient", "gradient selection (looks at the next token)");

@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <torch/torch.h>
 
 #include <cstdio>
 #include <exception>
@@ -8,35 +7,6 @@
 #include "apps/command.h"
 #include "sememe/base/error.h"
 #include "sememe/base/interrupt.h"
-#include "sememe/base/progress.h"
-#include "sememe/base/threads.h"
-
-namespace sememe {
-
-CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& what, const std::string& example) {
-  CLI::App* const command = parent.add_subcommand(name, what);
-  command->footer("Example:\n  " + example);
-  return command;
-}
-
-void add_common_options(CLI::App& command, CommonOptions& options, bool with_json) {
-  command.add_option("--seed", options.seed, "Seed of every random draw")->capture_default_str();
-  command.add_option("--threads", options.threads, "Worker threads; 0 takes all cores")->capture_default_str();
-  command.add_option("--device", options.device, "cpu or cuda")->capture_default_str();
-  command.add_flag("--quiet", options.quiet, "No progress and no notes");
-  if (with_json) command.add_option("--json", options.json, "Also write the result to this file");
-}
-
-void apply(const CommonOptions& options) {
-  if (options.threads != 0) set_thread_count(options.threads);
-  torch::set_num_threads(thread_count());
-  set_quiet(options.quiet);
-  if (options.device == "cuda" && !torch::cuda::is_available())
-    fail_usage("--device cuda: this LibTorch sees no CUDA device; use --device cpu");
-  if (options.device != "cpu" && options.device != "cuda") fail_usage("--device {}: give cpu or cuda", options.device);
-}
-
-}  // namespace sememe
 
 int main(int count, char** arguments) {
   CLI::App program("Finds the units of meaning in neural networks, names them and puts them to use.", "sememe");

@@ -7,6 +7,7 @@
 #include "apps/command.h"
 #include "sememe/base/json.h"
 #include "sememe/base/progress.h"
+#include "sememe/data/recipe.h"
 #include "sememe/formats/npy.h"
 #include "sememe/language/evaluation.h"
 #include "sememe/language/language_model.h"
@@ -18,17 +19,30 @@ namespace {
 
 namespace fs = std::filesystem;
 
-LanguageModel load_on(const fs::path& folder, const CommonOptions& common) {
-  LanguageModel model = LanguageModel::load(folder);
-  model.network->to(torch::Device(common.device));
-  return model;
-}
-
 int64_t parameter_count(const Network& network) {
   int64_t count = 0;
   for (const torch::Tensor& parameter : network.parameters()) count += parameter.numel();
   return count;
 }
+
+struct BuildCorpus {
+  CommonOptions common;
+  fs::path sources, out;
+
+  void run() const {
+    apply(common);
+    build_corpus(sources, out, common.seed);
+    const fs::path place = out / "sources.json";
+    const Json report = read_json(place);
+    for (const char* split : {"train", "validation", "heldout"}) {
+      const Json counts = json_member<Json>(report, split, place.string());
+      fmt::print("{:<40} {:>8} documents {:>10.1f} MB\n", (out / fmt::format("{}.jsonl.zst", split)).string(),
+                 json_member<int64_t>(counts, "documents", place.string()),
+                 static_cast<double>(json_member<int64_t>(counts, "bytes", place.string())) / 1e6);
+    }
+    if (!common.json.empty()) write_json(common.json, report);
+  }
+};
 
 struct TrainModel {
   CommonOptions common;
@@ -138,6 +152,16 @@ struct GenerateText {
   }
 };
 
+void add_corpus(CLI::App& group) {
+  auto work = std::make_shared<BuildCorpus>();
+  CLI::App* const command = add_command(group, "corpus", "Make training, validation and held-out text that share no sentence",
+                                        "sememe model corpus --sources models/corpus.json --out runs/text");
+  command->add_option("--sources", work->sources, "The list of sources (JSON)")->required();
+  command->add_option("--out", work->out, "Folder for train, validation and heldout.jsonl.zst, and sources.json")->required();
+  add_common_options(*command, work->common);
+  command->callback([work] { work->run(); });
+}
+
 void add_train(CLI::App& group) {
   auto work = std::make_shared<TrainModel>();
   CLI::App* const command = add_command(group, "train", "Train a language model as a recipe says",
@@ -200,6 +224,7 @@ void add_generate(CLI::App& group) {
 void add_model_commands(CLI::App& program) {
   CLI::App* const group = program.add_subcommand("model", "Train, inspect, evaluate and run language models");
   group->require_subcommand(1);
+  add_corpus(*group);
   add_train(*group);
   add_info(*group);
   add_evaluate(*group);

@@ -77,10 +77,17 @@ void AtomicFile::commit() {
   sync_folder(path_.parent_path());
 }
 
-AtomicFolder::AtomicFolder(std::filesystem::path target) : target_(std::move(target)) {
+void check_output_folder(const std::filesystem::path& target, std::string_view mark) {
+  if (!std::filesystem::exists(target)) return;
+  if (!std::filesystem::is_directory(target)) fail("{}: is a file, a folder is to be written there", target.string());
+  if (!std::filesystem::is_empty(target) && !std::filesystem::exists(target / mark))
+    fail("{}: holds other things (there is no {} in it), and writing there would destroy them; give another folder", target.string(),
+         mark);
+}
+
+AtomicFolder::AtomicFolder(std::filesystem::path target, std::string_view mark) : target_(std::move(target)) {
   if (!target_.has_filename()) target_ = target_.parent_path();
-  if (std::filesystem::exists(target_) && !std::filesystem::is_directory(target_))
-    fail("{}: is a file, a folder is to be written there", target_.string());
+  check_output_folder(target_, mark);
   temporary_ = temporary_name(target_);
   std::error_code error;
   std::filesystem::create_directories(temporary_, error);

@@ -32,11 +32,16 @@ class AtomicFile {
   uint64_t size_ = 0;
 };
 
+/// Makes sure that writing the folder `target` would destroy nothing but an earlier output of the same kind, which is known by its file
+/// `mark`. Long work asks before it starts.
+/// @throws Error if `target` is a file, or a folder that is neither empty nor holds `mark`
+void check_output_folder(const std::filesystem::path& target, std::string_view mark);
+
 /// A folder that is filled under a temporary name (`path()`) and takes its place, replacing what stood there, at commit().
 class AtomicFolder {
  public:
-  /// @throws Error if `target` exists and is not a folder, or if its parent cannot be made
-  explicit AtomicFolder(std::filesystem::path target);
+  /// @throws Error as check_output_folder, or if its parent cannot be made
+  AtomicFolder(std::filesystem::path target, std::string_view mark);
   ~AtomicFolder();
   AtomicFolder(const AtomicFolder&) = delete;
   AtomicFolder& operator=(const AtomicFolder&) = delete;

@@ -25,6 +25,7 @@ constexpr size_t kShortestSentence = 20;  // bytes; shorter ones ("See also", "v
 constexpr size_t kShingle = 12;           // words
 constexpr size_t kShortestDocument = 40;
 constexpr std::array<const char*, 3> kSplits = {"train", "validation", "heldout"};
+constexpr const char* kReportFile = "sources.json";
 
 struct Source {
   std::string name, format, package, licence;
@@ -201,9 +202,10 @@ class Shingles {
 
 class Builder {
  public:
-  Builder(const Json& sources, uint64_t seed) : seed_(seed) {
-    if (!sources.is_array() || sources.empty()) fail("corpus: the sources are not a list, or it is empty");
-    for (const Json& source : sources) sources_.push_back(parse_source(source));
+  Builder(const Json& sources, std::string_view where, uint64_t seed) : seed_(seed) {
+    const auto list = json_member<std::vector<Json>>(sources, "sources", where);
+    if (list.empty()) fail("{}: the list of sources is empty", where);
+    for (const Json& source : list) sources_.push_back(parse_source(source));
     read_.resize(sources_.size(), 0);
   }
 
@@ -242,7 +244,7 @@ class Builder {
   }
 
   void write(const std::filesystem::path& out) {
-    AtomicFolder folder(out);
+    AtomicFolder folder(out, kReportFile);
     RandomStream stream(seed_, "corpus/order");
     std::vector<std::array<std::array<uint64_t, 2>, kSplits.size()>> counts(sources_.size());
     const std::vector<int64_t> order = permutation(static_cast<int64_t>(entries_.size()), stream);
@@ -273,7 +275,7 @@ class Builder {
       }
       report["sources"].push_back(line);
     }
-    write_json(folder.path() / "sources.json", report);
+    write_json(folder.path() / kReportFile, report);
     folder.commit();
   }
 
@@ -309,8 +311,9 @@ class Builder {
 
 }  // namespace
 
-void build_corpus(const Json& sources, const std::filesystem::path& out, uint64_t seed) {
-  Builder builder(sources, seed);
+void build_corpus(const std::filesystem::path& sources, const std::filesystem::path& out, uint64_t seed) {
+  check_output_folder(out, kReportFile);
+  Builder builder(read_json(sources), sources.string(), seed);
   builder.read();
   builder.separate();
   builder.write(out);

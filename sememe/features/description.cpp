@@ -312,12 +312,6 @@ class Summary {
   std::vector<std::pair<double, int64_t>> clear_;
 };
 
-void check_description_folder(const std::filesystem::path& folder) {
-  if (!std::filesystem::exists(folder) || !std::filesystem::is_directory(folder)) return;
-  if (!std::filesystem::is_empty(folder) && !std::filesystem::exists(folder / kLatentsFile))
-    fail("{}: holds something else than a description; give another folder", folder.string());
-}
-
 Json rounded_list(const std::vector<double>& values) {
   Json list = Json::array();
   for (const double value : values) list.push_back(rounded(value));
@@ -421,11 +415,11 @@ Json describe_dictionary(const Dictionary& dictionary, const LanguageModel& mode
          site.name, model.folder.string(), site.width);
   if (options.tokens < 1 || options.tokens > std::numeric_limits<int32_t>::max())
     fail_usage("--tokens {}: give a number from 1 to 2147483647", options.tokens);
-  check_description_folder(folder);
+  check_output_folder(folder, kLatentsFile);
   const torch::NoGradGuard no_autograd;
   const Observation seen = observe(dictionary, model, text, options);
   const AtomReader reader(dictionary, model, site);
-  AtomicFolder output(folder);
+  AtomicFolder output(folder, kLatentsFile);
   JsonlWriter lines(output.path() / kLatentsFile);
   Summary summary;
   Progress progress("describe " + dictionary.architecture(), dictionary.size(), "latents");

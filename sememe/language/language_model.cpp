@@ -311,7 +311,7 @@ void LanguageModel::write_files(const std::filesystem::path& target, torch::Scal
 }
 
 void LanguageModel::save(const std::filesystem::path& target, torch::ScalarType weights) const {
-  AtomicFolder whole(target);
+  AtomicFolder whole(target, "model.safetensors");
   write_files(whole.path(), weights);
   whole.commit();
 }

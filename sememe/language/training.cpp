@@ -22,6 +22,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kWeightsFile = "model.safetensors";  // by which a model's folder is known
+
 /// A member that is not known is a spelling mistake that would otherwise train something else for hours.
 void know(const Json& object, std::string_view where, const std::set<std::string>& names) {
   if (!object.is_object()) fail("{}: an object is wanted", where);
@@ -88,8 +90,7 @@ class Workshop {
  public:
   Workshop(const Recipe& recipe, fs::path out, bool resume)
       : recipe_(recipe), out_(std::move(out)), work_(out_.string() + ".work"), resume_(resume) {
-    if (fs::exists(out_) && !fs::exists(out_ / "config.json") && !(fs::is_directory(out_) && fs::is_empty(out_)))
-      fail("{} exists and is no model's folder; give another --out", out_.string());
+    check_output_folder(out_, kWeightsFile);
     const fs::path settings = work_ / "recipe.json";
     if (resume_ && fs::exists(settings) && read_json(settings) != recipe_.to_json())
       fail("{}: the work folder is of another recipe; train without --resume to begin anew", settings.string());
@@ -127,9 +128,7 @@ class Workshop {
     const fs::path corpus = work_ / "corpus";
     if (!fs::exists(corpus)) {
       note("building the corpus");
-      const Json sources = read_json(recipe_.corpus);
-      build_corpus(sources.is_object() ? json_member<Json>(sources, "sources", recipe_.corpus.string()) : sources, corpus,
-                   recipe_.seed);
+      build_corpus(recipe_.corpus, corpus, recipe_.seed);
     }
     train_ = corpus / "train.jsonl.zst";
     heldout_ = corpus / "heldout.jsonl.zst";
@@ -170,7 +169,7 @@ class Workshop {
   }
 
   Json finish(const LanguageModel& model, const PackedTokens& packed, const TrainingResult& result) {
-    AtomicFolder folder(out_);
+    AtomicFolder folder(out_, kWeightsFile);
     model.write_files(folder.path(), torch::kFloat16);
     // The figures are those of the weights as they were saved.
     const TextLoss heldout = evaluate(LanguageModel::load(folder.path()), open_corpus(heldout_));

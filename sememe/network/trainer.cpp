@@ -110,7 +110,7 @@ class Run {
   }
 
   void save() {
-    AtomicFolder folder(options_.checkpoint);
+    AtomicFolder folder(options_.checkpoint, "state.json");
     save_tensors(folder.path() / "weights.safetensors", parameters_);
     NamedTensors state = muon_.state();
     for (auto& tensor : adamw_.state()) state.push_back(std::move(tensor));
@@ -131,7 +131,7 @@ class Run {
     }
     const Json state = read_json(place);
     const std::string where = place.string();
-    if (state.value("settings", Json()) != options_.settings)
+    if (json_member<Json>(state, "settings", where) != options_.settings)
       fail("{}: the checkpoint is of a run with other settings; give the same recipe and options, or train into another folder",
            where);
     step_ = saved_step_ = json_member<int64_t>(state, "step", where);

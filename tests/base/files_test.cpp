@@ -86,7 +86,7 @@ TEST_F(Files, AFullDiskNamesThePathAndLeavesNothing) {
 TEST_F(Files, AFolderTakesThePlaceOfTheOldOneWhole) {
   fs::create_directory(folder_ / "bundle");
   write_file(folder_ / "bundle" / "old", "1");
-  AtomicFolder next(folder_ / "bundle");
+  AtomicFolder next(folder_ / "bundle", "old");
   write_file(next.path() / "new", "2");
   EXPECT_TRUE(fs::exists(folder_ / "bundle" / "old"));
   next.commit();
@@ -95,8 +95,19 @@ TEST_F(Files, AFolderTakesThePlaceOfTheOldOneWhole) {
   EXPECT_EQ(entries(), 1);
 }
 
+TEST_F(Files, AFolderOfAnotherKindIsNeverReplaced) {
+  fs::create_directory(folder_ / "home");
+  EXPECT_NO_THROW(check_output_folder(folder_ / "home", "mark"));  // empty
+  write_file(folder_ / "home" / "letters", "1");
+  EXPECT_THROW(AtomicFolder(folder_ / "home", "mark"), Error);
+  EXPECT_THROW(AtomicFolder(folder_ / "home/", "mark"), Error);
+  EXPECT_EQ(read_file(folder_ / "home" / "letters"), "1");
+  write_file(folder_ / "home" / "mark", "");
+  EXPECT_NO_THROW(check_output_folder(folder_ / "home", "mark"));
+}
+
 TEST_F(Files, AnUncommittedFolderLeavesNothing) {
-  { write_file(AtomicFolder(folder_ / "bundle").path() / "file", "1"); }
+  { write_file(AtomicFolder(folder_ / "bundle", "file").path() / "file", "1"); }
   EXPECT_EQ(entries(), 0);
 }
 

@@ -189,7 +189,13 @@ TEST(Markup, WrappedLinesFlowAndListItemsStandAlone) {
   EXPECT_EQ(unwrap(wrapped), "This line is certainly long enough to be wrapped and it goes on.\n2. Item\n\nNext");
 }
 
-using Recipe = Files;
+class Recipe : public Files {
+ protected:
+  std::filesystem::path list(const Json& sources) {
+    write_json(folder / "list.json", {{"sources", sources}});
+    return folder / "list.json";
+  }
+};
 Json source(const std::string& name, const std::filesystem::path& path) {
   return {{"name", name},
           {"format", "jsonl"},
@@ -199,14 +205,14 @@ Json source(const std::string& name, const std::filesystem::path& path) {
 }
 TEST_F(Recipe, MissingSourceNamesThePackage) {
   EXPECT_TRUE(
-      contains(error_from([&] { build_corpus(Json::array({source("gcide", folder / "none")}), folder / "out", 1); }),
+      contains(error_from([&] { build_corpus(list(Json::array({source("gcide", folder / "none")})), folder / "out", 1); }),
                {"gcide", "install the Debian package dict-gcide"}));
   EXPECT_FALSE(std::filesystem::exists(folder / "out"));
 }
 TEST_F(Recipe, UnknownFormatIsAnError) {
   Json bad = source("x", put("a.jsonl", "{\"text\":\"a\"}"));
   bad["format"] = "doc";
-  EXPECT_TRUE(contains(error_from([&] { build_corpus(Json::array({bad}), folder / "out", 1); }), {"\"doc\""}));
+  EXPECT_TRUE(contains(error_from([&] { build_corpus(list(Json::array({bad})), folder / "out", 1); }), {"\"doc\""}));
 }
 TEST_F(Recipe, SplitsShareNoSentenceAndAreTheSameAgain) {
   {
@@ -220,7 +226,7 @@ TEST_F(Recipe, SplitsShareNoSentenceAndAreTheSameAgain) {
                 i, i, i, i, i)}});
     writer.commit();
   }
-  const Json sources = Json::array({source("made", folder / "in.jsonl")});
+  const std::filesystem::path sources = list(Json::array({source("made", folder / "in.jsonl")}));
   build_corpus(sources, folder / "out", 7);
   build_corpus(sources, folder / "again", 7);
   std::set<std::string> seen;
@@ -254,7 +260,7 @@ TEST_F(Recipe, TwelveWordsInARowOfTrainingTextAreDroppedFromHeldOut) {
                                          i)}});
     writer.commit();
   }
-  build_corpus(Json::array({source("made", folder / "in.jsonl")}), folder / "out", 3);
+  build_corpus(list(Json::array({source("made", folder / "in.jsonl")})), folder / "out", 3);
   JsonlReader reader(folder / "out" / "heldout.jsonl.zst");
   int documents = 0;
   while (const auto object = reader.next()) {
