@@ -10,7 +10,8 @@
 namespace sememe {
 
 /// Nearly the orthogonal matrix nearest to `matrix` ([rows, columns] float32): five steps of the quintic Newton-Schulz iteration
-/// X <- aX + (bA + cA^2)X, A = XX^T, (a, b, c) = (3.4445, -4.7750, 2.0315), whose singular values end within [0.7, 1.2].
+/// X <- aX + (bA + cA^2)X, A = XX^T, (a, b, c) = (3.4445, -4.7750, 2.0315). Singular values of at least 0.0015 of the
+/// matrix's norm end within [0.68, 1.21].
 torch::Tensor orthogonalize(const torch::Tensor& matrix);
 
 class Muon {
