@@ -131,7 +131,8 @@ class WeightFiles {
 void check_size(const TransformerConfig& config, const WeightFiles& files, const std::string& where) {
   const double attention = 2.0 * config.width * (config.heads + config.key_value_heads) * config.head_width;
   const double mlp = (config.feed_forward == FeedForward::kGatedSilu ? 3.0 : 2.0) * config.width * config.feed_forward_width;
-  const double wanted = static_cast<double>(config.vocabulary) * config.width + config.layers * (attention + mlp);
+  const double positions = config.positions == Positions::kLearned ? static_cast<double>(config.context) * config.width : 0;
+  const double wanted = static_cast<double>(config.vocabulary) * config.width + positions + config.layers * (attention + mlp);
   if (wanted > static_cast<double>(files.elements()))
     fail("{}: the config asks for {:.0f} weights but the files hold {}; was the folder copied whole?", where, wanted,
          files.elements());
@@ -185,6 +186,13 @@ Json gpt2_json(const TransformerConfig& config) {
           {"layer_norm_epsilon", config.norm_epsilon}};
 }
 
+/// The member `key`, a size. @throws Error naming it
+int64_t size_member(const Json& json, const char* key, std::optional<int64_t> fallback, std::string_view where) {
+  const int64_t size = fallback ? json_member_or<int64_t>(json, key, *fallback, where) : json_member<int64_t>(json, key, where);
+  if (size < 1 || size > (int64_t{1} << 31)) fail("{}: \"{}\" is {}; it must be from 1 to 2^31", where, key, size);
+  return size;
+}
+
 /// Fails unless the key is missing, null or equal to one of the values.
 void only(const Json& json, const char* key, std::initializer_list<Json> values, std::string_view where) {
   if (!json.contains(key) || json.at(key).is_null()) return;
@@ -195,23 +203,21 @@ void only(const Json& json, const char* key, std::initializer_list<Json> values,
 
 TransformerConfig llama_config(const Json& json, std::string_view where) {
   TransformerConfig config;
-  config.vocabulary = json_member<int64_t>(json, "vocab_size", where);
-  config.context = json_member<int64_t>(json, "max_position_embeddings", where);
-  config.width = json_member<int64_t>(json, "hidden_size", where);
-  config.layers = json_member<int64_t>(json, "num_hidden_layers", where);
-  config.heads = json_member<int64_t>(json, "num_attention_heads", where);
-  config.key_value_heads = json_member_or<int64_t>(json, "num_key_value_heads", config.heads, where);
-  if (config.heads < 1) fail("{}: \"num_attention_heads\" is {}; it must be at least 1", where, config.heads);
-  config.head_width = json_member_or<int64_t>(json, "head_dim", config.width / config.heads, where);
-  config.feed_forward_width = json_member<int64_t>(json, "intermediate_size", where);
+  config.vocabulary = size_member(json, "vocab_size", {}, where);
+  config.context = size_member(json, "max_position_embeddings", {}, where);
+  config.width = size_member(json, "hidden_size", {}, where);
+  config.layers = size_member(json, "num_hidden_layers", {}, where);
+  config.heads = size_member(json, "num_attention_heads", {}, where);
+  config.key_value_heads = size_member(json, "num_key_value_heads", config.heads, where);
+  config.head_width = size_member(json, "head_dim", std::max<int64_t>(config.width / config.heads, 1), where);
+  config.feed_forward_width = size_member(json, "intermediate_size", {}, where);
   config.norm_epsilon = json_member_or<double>(json, "rms_norm_eps", 1e-6, where);
   config.rotary_base = json_member_or<double>(json, "rope_theta", 10000.0, where);
   config.bias = json_member_or<bool>(json, "attention_bias", false, where);
   config.tied_head = json_member_or<bool>(json, "tie_word_embeddings", false, where);
   only(json, "hidden_act", {"silu", "swish"}, where);
-  only(json, "mlp_bias", {config.bias}, where);  // one switch for all biases
-  if (config.bias && !json.contains("mlp_bias"))
-    fail("{}: \"attention_bias\" is true without \"mlp_bias\", which is not supported", where);
+  if (json_member_or<bool>(json, "mlp_bias", false, where) != config.bias)
+    fail("{}: \"attention_bias\" and \"mlp_bias\" differ, which is not supported", where);
   only(json, "sliding_window", {}, where);
   for (const char* key : {"rope_scaling", "rope_parameters"}) {
     if (!json.contains(key) || json.at(key).is_null()) continue;
@@ -233,16 +239,15 @@ TransformerConfig gpt2_config(const Json& json, std::string_view where) {
   config.positions = Positions::kLearned;
   config.feed_forward = FeedForward::kGelu;
   config.bias = true;
-  config.vocabulary = json_member<int64_t>(json, "vocab_size", where);
-  config.context = json_member_or<int64_t>(json, "n_positions", json_member_or<int64_t>(json, "n_ctx", 1024, where), where);
-  config.width = json_member<int64_t>(json, "n_embd", where);
-  config.layers = json_member<int64_t>(json, "n_layer", where);
-  config.heads = config.key_value_heads = json_member<int64_t>(json, "n_head", where);
-  if (config.heads < 1 || config.width % config.heads != 0)
+  config.vocabulary = size_member(json, "vocab_size", {}, where);
+  config.context = size_member(json, "n_positions", size_member(json, "n_ctx", 1024, where), where);
+  config.width = size_member(json, "n_embd", {}, where);
+  config.layers = size_member(json, "n_layer", {}, where);
+  config.heads = config.key_value_heads = size_member(json, "n_head", {}, where);
+  if (config.width % config.heads != 0)
     fail("{}: \"n_embd\" ({}) is not a multiple of \"n_head\" ({})", where, config.width, config.heads);
   config.head_width = config.width / config.heads;
-  if (config.width > (int64_t{1} << 31)) fail("{}: \"n_embd\" is {}, which is too large", where, config.width);
-  config.feed_forward_width = json_member_or<int64_t>(json, "n_inner", 4 * config.width, where);
+  config.feed_forward_width = size_member(json, "n_inner", 4 * config.width, where);
   config.norm_epsilon = json_member_or<double>(json, "layer_norm_epsilon", 1e-5, where);
   config.tied_head = json_member_or<bool>(json, "tie_word_embeddings", true, where);
   only(json, "activation_function", {"gelu_new", "gelu_pytorch_tanh"}, where);
@@ -270,6 +275,11 @@ TransformerConfig config_from_json(const Json& json, std::string_view where) {
   only(json, "quantization_config", {}, where);
   const TransformerConfig config = family == "llama" ? llama_config(json, where) : gpt2_config(json, where);
   if (config.context > (int64_t{1} << 20)) fail("{}: a context of {} tokens is too long", where, config.context);
+  try {
+    check_config(config);
+  } catch (const Error& error) {
+    fail("{}: {}", where, error.what());
+  }
   return config;
 }
 

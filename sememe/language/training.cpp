@@ -218,6 +218,11 @@ Recipe Recipe::load(const fs::path& path) {
   const Json tokenizer = json.value("tokenizer", Json::object());
   know(tokenizer, where + ": tokenizer", {"vocabulary"});
   recipe.network.vocabulary = json_member_or<int64_t>(tokenizer, "vocabulary", 4096, where + ": tokenizer");
+  try {
+    check_config(recipe.network);
+  } catch (const Error& error) {
+    fail("{}: network: {}", where, error.what());
+  }
   const Json training = json.value("training", Json::object());
   const std::string there = where + ": training";
   know(training, there,
@@ -254,11 +259,14 @@ Json Recipe::to_json() const {
 }
 
 Json train_language_model(const Recipe& recipe, const fs::path& out, bool resume) {
+  check_config(recipe.network);
+  if (recipe.tokens < 1) fail_usage("{} tokens are nothing to train on; give at least 1", recipe.tokens);
   if (recipe.batch_tokens < recipe.network.context || recipe.batch_tokens % recipe.network.context != 0)
     fail_usage("a batch of {} tokens is no multiple of the context, {}", recipe.batch_tokens, recipe.network.context);
   if (recipe.network.vocabulary < 257)
     fail_usage("a vocabulary of {} is too small; 256 bytes and end-of-text need 257", recipe.network.vocabulary);
-  return Workshop(recipe, out, resume).run();
+  // OUT.work must lie beside OUT, also where a shell has completed its name to "OUT/".
+  return Workshop(recipe, out.has_filename() ? out : out.parent_path(), resume).run();
 }
 
 }  // namespace sememe

@@ -37,7 +37,9 @@ struct Rotate : torch::autograd::Function<Rotate> {
   }
 };
 
-void check(const TransformerConfig& config) {
+}  // namespace
+
+void check_config(const TransformerConfig& config) {
   const auto positive = [](int64_t value, const char* name) {
     if (value < 1) fail("the transformer's {} is {}; it must be at least 1", name, value);
     if (value > (int64_t{1} << 31)) fail("the transformer's {} is {}, which is too large", name, value);
@@ -55,13 +57,13 @@ void check(const TransformerConfig& config) {
     fail("the transformer's heads ({}) are not a multiple of its key_value_heads ({})", config.heads, config.key_value_heads);
   if (config.positions == Positions::kRotary && config.head_width % 2 != 0)
     fail("the transformer's head_width is {}; rotary positions need an even one", config.head_width);
+  if (config.positions == Positions::kRotary && config.context * config.head_width > (int64_t{1} << 28))
+    fail("the transformer's context ({}) times its head_width ({}) is too large", config.context, config.head_width);
   if (!(config.norm_epsilon > 0) || !std::isfinite(config.norm_epsilon))
     fail("the transformer's norm_epsilon is {}; it must be positive", config.norm_epsilon);
   if (!(config.rotary_base > 1) || !std::isfinite(config.rotary_base))
     fail("the transformer's rotary_base is {}; it must be above 1", config.rotary_base);
 }
-
-}  // namespace
 
 struct Transformer::Block : torch::nn::Module {
   explicit Block(const TransformerConfig& config) {
@@ -91,7 +93,7 @@ struct Transformer::Block : torch::nn::Module {
 };
 
 Transformer::Transformer(TransformerConfig config) : config_(config) {
-  check(config_);
+  check_config(config_);
   torch::NoGradGuard no_grad;
   embedding_ = register_parameter("embedding", torch::zeros({config_.vocabulary, config_.width}));
   if (config_.positions == Positions::kLearned)

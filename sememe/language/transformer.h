@@ -34,6 +34,9 @@ struct TransformerConfig {
   double rotary_base = 10000.0;
 };
 
+/// @throws Error naming the member that cannot be: a size below 1 or too large, heads that do not share keys evenly, ...
+void check_config(const TransformerConfig& config);
+
 /// Keys and values of the tokens seen so far, per layer [batch, key_value_heads, tokens, head_width].
 struct KeyValueCache {
   std::vector<torch::Tensor> keys, values;
@@ -45,7 +48,7 @@ struct KeyValueCache {
 /// stream after the block), and "norm" (what the head reads).
 class Transformer : public Network {
  public:
-  /// @throws Error naming the member of the config that cannot be
+  /// @throws Error as check_config
   explicit Transformer(TransformerConfig config);
   /// Random weights from the stream (seed, "init/<parameter name>").
   void initialize(uint64_t seed);

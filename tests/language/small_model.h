@@ -1,10 +1,18 @@
 #pragma once
-// Small random transformers and a tokenizer, for the tests of this room.
+// Small random transformers, a tokenizer, texts and folders, for the tests of this room.
 
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "sememe/base/error.h"
+#include "sememe/data/corpus.h"
 #include "sememe/language/transformer.h"
 #include "sememe/text/tokenizer.h"
 
@@ -46,6 +54,50 @@ inline Tokenizer small_tokenizer(int64_t vocabulary = 270) {
   return Tokenizer::train(
       [&]() -> std::optional<std::string> { return next < texts.size() ? std::optional(texts[next++]) : std::nullopt; },
       vocabulary);
+}
+
+/// 256 bytes and end-of-text (id 0): each byte is one token.
+inline Tokenizer byte_tokenizer() { return small_tokenizer(257); }
+
+/// Documents in memory.
+class Documents : public Corpus {
+ public:
+  explicit Documents(std::vector<std::string> texts) : texts_(std::move(texts)) {}
+  std::optional<Document> next() override {
+    if (next_ == texts_.size()) return std::nullopt;
+    return Document{texts_[next_++], "memory"};
+  }
+
+ private:
+  std::vector<std::string> texts_;
+  size_t next_ = 0;
+};
+
+/// A folder of its own for each test, gone after it.
+struct WithFolder : ::testing::Test {
+  WithFolder() {
+    std::filesystem::remove_all(folder);
+    std::filesystem::create_directories(folder);
+  }
+  ~WithFolder() override { std::filesystem::remove_all(folder); }
+  std::filesystem::path folder = std::filesystem::temp_directory_path() / ("sememe_language_" + std::to_string(::getpid()));
+};
+
+/// The message of the Error that `action` throws; none fails the test.
+template <class Action>
+std::string message_of(const Action& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  ADD_FAILURE() << "no Error was thrown";
+  return {};
+}
+
+/// Expects the message to hold each of `words`.
+inline void expect_words(const std::string& message, const std::vector<std::string>& words) {
+  for (const std::string& word : words) EXPECT_NE(message.find(word), std::string::npos) << "no " << word << " in: " << message;
 }
 
 inline torch::Tensor some_tokens(int64_t rows, int64_t tokens, int64_t vocabulary) {
