@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <utility>
+
 #include "sememe/base/error.h"
 #include "tests/language/small_model.h"
 
@@ -30,6 +33,13 @@ struct Zero : SiteVisitor {
   torch::Tensor visit(const Site& site, torch::Tensor value) override {
     return site.name == "blocks.1.output" ? torch::zeros_like(value) : value;
   }
+};
+
+/// Changes what passes at one site.
+struct Replacer : SiteVisitor {
+  torch::Tensor visit(const Site& at, torch::Tensor value) override { return at.name == site ? change(value) : value; }
+  std::string site;
+  std::function<torch::Tensor(const torch::Tensor&)> change;
 };
 
 class EachFamily : public ::testing::TestWithParam<TransformerConfig> {};
@@ -62,6 +72,106 @@ TEST_P(EachFamily, WhatTheVisitorReturnsFlowsOn) {
   Zero zero;
   const torch::Tensor logits = network->forward({some_tokens(1, 4, 300), {}}, zero);
   EXPECT_TRUE(logits.allclose(logits.select(1, 0).unsqueeze(1).expand_as(logits)));
+}
+
+TEST_P(EachFamily, SitesHaveTheWidthsOfTheConfig) {
+  const auto network = small_transformer(GetParam());
+  for (const Site& site : network->sites()) EXPECT_EQ(site.width, site.name.ends_with("mlp.act") ? 20 : 16) << site.name;
+  EXPECT_EQ(network->sites().size(), 2u + 2 * 4);
+}
+
+TEST_P(EachFamily, NoSiteIsVisitedAfterTheOneThatFinishes) {
+  const auto network = small_transformer(GetParam());
+  for (size_t i = 0; i < network->sites().size(); ++i) {
+    Recorder recorder;
+    recorder.last = network->sites()[i].name;
+    network->forward({some_tokens(1, 4, 300), {}}, recorder);
+    EXPECT_EQ(recorder.names.size(), i + 1) << recorder.last;
+  }
+}
+
+TEST_P(EachFamily, AVisitorThatOnlyLooksChangesNoBit) {
+  const auto network = small_transformer(GetParam());
+  const torch::Tensor tokens = some_tokens(2, 9, 300);
+  SiteVisitor nobody;
+  Recorder recorder;
+  EXPECT_TRUE(network->forward({tokens, {}}, nobody).equal(network->forward({tokens, {}}, recorder)));
+}
+
+TEST_P(EachFamily, ZeroingAnOutputEqualsANetworkWhoseMatrixAndBiasAreZero) {
+  torch::NoGradGuard no_grad;
+  for (const auto& [site, matrix] : {std::pair{"blocks.1.mlp", "block1.down"}, {"blocks.0.mlp", "block0.down"},
+                                     {"blocks.0.mlp.act", "block0.up"}, {"blocks.1.attention", "block1.output"}}) {
+    const auto network = small_transformer(GetParam()), without = small_transformer(GetParam());
+    const torch::Tensor tokens = some_tokens(2, 7, 300);
+    SiteVisitor nobody;
+    Replacer zero;
+    zero.site = site;
+    zero.change = [](const torch::Tensor& value) { return torch::zeros_like(value); };
+    const torch::Tensor whole = network->forward({tokens, {}}, nobody), zeroed = network->forward({tokens, {}}, zero);
+    auto parameters = without->named_parameters();
+    parameters[matrix].zero_();
+    EXPECT_TRUE(zeroed.allclose(without->forward({tokens, {}}, nobody), 1e-5, 1e-6)) << site;
+    EXPECT_FALSE(zeroed.allclose(whole, 1e-3, 1e-3)) << site;
+  }
+}
+
+TEST_P(EachFamily, AStreamTakenFromAnotherInputGivesThatInputsLogits) {
+  torch::NoGradGuard no_grad;
+  const auto network = small_transformer(GetParam());
+  const torch::Tensor from = some_tokens(1, 6, 300), to = some_tokens(1, 6, 300).flip(1);
+  SiteVisitor nobody;
+  const torch::Tensor expected = network->forward({from, {}}, nobody);
+  for (const char* const site : {"embedding", "blocks.0.output", "blocks.1.output", "norm"}) {
+    torch::Tensor kept;
+    Replacer keep, patch;
+    keep.site = patch.site = site;
+    keep.change = [&](const torch::Tensor& value) { return kept = value; };
+    patch.change = [&](const torch::Tensor&) { return kept; };
+    network->forward({from, {}}, keep);
+    EXPECT_TRUE(network->forward({to, {}}, patch).equal(expected)) << site;
+  }
+}
+
+TEST_P(EachFamily, TokenByTokenEqualsTheWholePassForEveryGrouping) {
+  torch::NoGradGuard no_grad;
+  for (const int64_t groups : {1, 2, 4}) {
+    TransformerConfig config = GetParam();
+    config.key_value_heads = groups;
+    const auto network = small_transformer(config, 9);
+    const torch::Tensor tokens = some_tokens(3, config.context, 300);
+    SiteVisitor nobody;
+    const torch::Tensor whole = network->forward({tokens, {}}, nobody);
+    KeyValueCache cache;
+    for (int64_t at = 0; at < config.context; ++at) {
+      const torch::Tensor logits = network->forward({tokens.narrow(1, at, 1), {}}, nobody, cache);
+      ASSERT_TRUE(logits.select(1, 0).allclose(whole.select(1, at), 1e-4, 1e-5)) << groups << " groups, token " << at;
+    }
+    EXPECT_THROW(network->forward({tokens.narrow(1, 0, 1), {}}, nobody, cache), Error);  // the context is full
+  }
+}
+
+TEST_P(EachFamily, SharedKeysAndValuesEqualRepeatedOnes) {
+  torch::NoGradGuard no_grad;
+  TransformerConfig shared_config = GetParam(), repeated_config = GetParam();
+  shared_config.key_value_heads = 2;
+  repeated_config.key_value_heads = 4;
+  const auto shared = small_transformer(shared_config, 5);
+  const auto repeated = std::make_shared<Transformer>(repeated_config);
+  auto parameters = repeated->named_parameters();
+  for (const auto& item : shared->named_parameters()) {
+    torch::Tensor value = item.value();
+    if (!value.sizes().equals(parameters[item.key()].sizes())) {  // each head's rows, once for each query head of its group
+      std::vector<int64_t> by_head = value.sizes().vec();
+      by_head[0] = 4;
+      by_head.insert(by_head.begin(), 2);
+      value = value.view(by_head).repeat_interleave(2, 0).view(parameters[item.key()].sizes());
+    }
+    parameters[item.key()].copy_(value);
+  }
+  const torch::Tensor tokens = some_tokens(2, 11, 300);
+  SiteVisitor nobody;
+  EXPECT_TRUE(shared->forward({tokens, {}}, nobody).allclose(repeated->forward({tokens, {}}, nobody), 1e-5, 1e-6));
 }
 
 TEST_P(EachFamily, CachedStepsEqualTheWholePass) {
@@ -166,6 +276,12 @@ TEST(Transformer, ConfigsThatCannotBeAreRefused) {
   TransformerConfig none = small_llama();
   none.layers = 0;
   EXPECT_THROW(Transformer{none}, Error);
+  TransformerConfig flat = small_llama();
+  flat.norm_epsilon = 0;
+  EXPECT_THROW(Transformer{flat}, Error);
+  TransformerConfig huge = small_llama();  // 2^20 angles for each of 2^20 tokens
+  huge.context = huge.head_width = int64_t{1} << 20;
+  EXPECT_THROW(check_config(huge), Error);
 }
 
 }  // namespace
