@@ -1,0 +1,35 @@
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "sememe/language/language_model.h"
+#include "sememe/network/tensors.h"
+
+namespace sememe {
+namespace {
+
+// Half of transformers_oracle.py: for each folder of reference/ the logits of inputs.safetensors, and the bundle saved again.
+TEST(Oracle, DISABLED_RunsAndSavesTheModelsOfTheFolder) {
+  torch::NoGradGuard no_grad;
+  const char* const folder = std::getenv("SEMEME_ORACLE_FOLDER");
+  ASSERT_NE(folder, nullptr) << "run tests/language/transformers_oracle.py";
+  const std::filesystem::path from = std::filesystem::path(folder) / "reference", to = std::filesystem::path(folder) / "saved";
+  for (const auto& entry : std::filesystem::directory_iterator(from)) {
+    const LanguageModel model = LanguageModel::load(entry.path());
+    const torch::Tensor inputs = load_tensor(SafetensorsFile(entry.path() / "inputs.safetensors"), "inputs");
+    SiteVisitor nobody;
+    const torch::Tensor logits = model.network->forward({inputs, {}}, nobody);
+    KeyValueCache cache;
+    std::vector<torch::Tensor> steps;
+    for (int64_t at = 0; at < inputs.size(1); ++at)
+      steps.push_back(model.network->forward({inputs.narrow(1, at, 1), {}}, nobody, cache));
+    const std::string name = entry.path().filename().string();
+    save_tensors(to / (name + ".logits"), {{"logits", logits}, {"cached", torch::cat(steps, 1)}});
+    model.save(to / (name + ".float32"));
+    model.save(to / (name + ".float16"), torch::kFloat16);
+  }
+}
+
+}  // namespace
+}  // namespace sememe

@@ -1,0 +1,203 @@
+"""Random models of PyPI's `transformers`, read by Sememe, must give the same logits, and what Sememe saves must load there again.
+
+Run from the repository root: .venv/bin/python tests/language/transformers_oracle.py --sememe build/release/bin/sememe
+"""
+
+import argparse
+import json
+import logging
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import safetensors.torch
+import tokenizers
+import torch
+import transformers
+
+TEXT = ("The cat sat on the mat and the dog sat on the cat; nobody had seen the river so high. " * 3).strip()
+END = "<|endoftext|>"
+
+
+def learn_tokenizer(vocabulary):
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    tokenizer.train_from_iterator([TEXT], tokenizers.trainers.BpeTrainer(
+        vocab_size=vocabulary, special_tokens=[END], initial_alphabet=alphabet, show_progress=False))
+    return tokenizer
+
+
+def llama(**changes):
+    settings = dict(vocab_size=300, hidden_size=20, intermediate_size=28, num_hidden_layers=3, num_attention_heads=4,
+                    num_key_value_heads=4, max_position_embeddings=48, rms_norm_eps=1e-5, tie_word_embeddings=True,
+                    bos_token_id=0, eos_token_id=0)
+    if "head_dim" not in changes and "hidden_size" not in changes:
+        settings["hidden_size"] = 24
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**settings, **changes}))
+
+
+def gpt2(**changes):
+    settings = dict(vocab_size=300, n_embd=24, n_layer=3, n_head=4, n_positions=48, bos_token_id=0, eos_token_id=0)
+    return transformers.GPT2LMHeadModel(transformers.GPT2Config(**{**settings, **changes}))
+
+
+def make_models():
+    """Name: (model, how it is saved)."""
+    plain, shards = {}, {"max_shard_size": "8KB"}
+    return {
+        "gpt2": (gpt2(), plain),
+        "gpt2-odd-head": (gpt2(n_embd=15, n_head=3, layer_norm_epsilon=1e-3), plain),
+        "gpt2-inner": (gpt2(n_inner=17), plain),
+        "gpt2-untied-sharded": (gpt2(tie_word_embeddings=False), shards),
+        "llama": (llama(), plain),
+        "llama-grouped": (llama(num_key_value_heads=2), plain),
+        "llama-one-group-untied": (llama(num_key_value_heads=1, tie_word_embeddings=False), plain),
+        "llama-head-14": (llama(head_dim=14, num_key_value_heads=2, tie_word_embeddings=False, rms_norm_eps=1e-3), plain),
+        "llama-rotary-base": (llama(rope_parameters={"rope_type": "default", "rope_theta": 77.0}), plain),
+        "llama-biases": (llama(attention_bias=True, mlp_bias=True), plain),
+        "llama-sharded": (llama(num_key_value_heads=2), shards),
+        "llama-half": (llama(num_key_value_heads=2).half(), plain),
+        "llama-larger-vocabulary": (llama(vocab_size=333), plain),
+    }
+
+
+def randomize(model):
+    """Weights large enough that each of them matters, biases and norms included."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
+            centre = 1.0 if "norm" in name or ".ln_" in name and name.endswith("weight") else 0.0
+            parameter.copy_(centre + noise * (0.3 if parameter.dim() == 2 else 0.2))
+    model.eval()
+
+
+def load(folder):
+    """In float32, with buffers made anew: a model made half in memory keeps rotary frequencies rounded to half."""
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+
+
+def logits_of(model, inputs):
+    with torch.no_grad():
+        return model(input_ids=inputs).logits
+
+
+class Comparison:
+    def __init__(self):
+        self.passed = self.failed = 0
+
+    def check(self, name, holds, detail=""):
+        self.passed, self.failed = self.passed + bool(holds), self.failed + (not holds)
+        if not holds:
+            print(f"FAILED {name}: {detail}")
+
+    def near(self, name, found, expected, bound):
+        if found.shape != expected.shape:
+            return self.check(name, False, f"{tuple(found.shape)}, expected {tuple(expected.shape)}")
+        distance = (found - expected).abs().max().item()
+        self.check(name, distance <= bound, f"largest difference {distance:.2e}, allowed {bound:.0e}")
+
+
+def nats_per_token(model, ids):
+    """Of one text that fits the context, behind end-of-text."""
+    logits = logits_of(model, torch.tensor([[0] + ids[:-1]]))
+    return torch.nn.functional.cross_entropy(logits[0], torch.tensor(ids)).item()
+
+
+def check_program(comparison, name, sememe, model, tokenizer, folder, work):
+    text, report = work / "text.txt", work / "report.json"
+    text.write_text(TEXT[:100])
+    result = subprocess.run([sememe, "model", "evaluate", folder, "--text", text, "--json", report], capture_output=True,
+                            text=True)
+    if result.returncode != 0:
+        return comparison.check(f"{name}: evaluate", False, result.stderr)
+    ids, found = tokenizer.encode(TEXT[:100]).ids, json.loads(report.read_text())
+    comparison.check(f"{name}: number of tokens", found["tokens"] == len(ids), f"{found['tokens']}, expected {len(ids)}")
+    expected = nats_per_token(model, ids)
+    comparison.check(f"{name}: nats per token", abs(found["nats_per_token"] - expected) < 1e-4,
+                     f"{found['nats_per_token']}, expected {expected}")
+
+
+def round_weights(model):
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.half())
+
+
+def check_saved(comparison, name, saved, original, inputs, tokenizer):
+    for kind in ["float32", "float16"]:
+        if kind == "float16":
+            round_weights(original)
+        folder = saved / f"{name}.{kind}"
+        model, report = load(folder)
+        odd = {key: list(value) for key, value in report.items() if value}
+        comparison.check(f"{name}: every tensor of the {kind} bundle is known to transformers", not odd, odd)
+        kept = transformers.AutoModelForCausalLM.from_pretrained(folder).dtype
+        comparison.check(f"{name}: {kind} bundle is of that type", kept == getattr(torch, kind), kept)
+        comparison.near(f"{name}: {kind} bundle in transformers", logits_of(model, inputs), logits_of(original, inputs), 1e-4)
+    loaded = transformers.PreTrainedTokenizerFast(tokenizer_file=str(saved / f"{name}.float32" / "tokenizer.json"))
+    comparison.check(f"{name}: tokenizer in transformers", loaded.encode(TEXT) == tokenizer.encode(TEXT).ids)
+
+
+def check_refusal(comparison, sememe, work):
+    folder = work / "scaled"
+    model = llama(rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0})
+    model.save_pretrained(folder)
+    result = subprocess.run([sememe, "model", "info", folder], capture_output=True, text=True)
+    line = result.stderr.strip()
+    comparison.check("scaled rotary positions are refused in one line", result.returncode == 1 and "config.json" in line
+                     and "rope" in line and "\n" not in line, line)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sememe", type=pathlib.Path, required=True)
+    sememe = parser.parse_args().sememe.resolve()
+    logging.disable(logging.WARNING)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    torch.manual_seed(1)
+    torch.set_num_threads(1)
+    comparison, tokenizer, models = Comparison(), learn_tokenizer(280), make_models()
+    inputs = torch.randint(0, 300, (2, 48), generator=torch.Generator().manual_seed(2))
+    with tempfile.TemporaryDirectory() as temporary:
+        work = pathlib.Path(temporary)
+        reference, saved = work / "reference", work / "saved"
+        saved.mkdir()
+        for name, (model, how) in models.items():
+            randomize(model)
+            model.save_pretrained(reference / name, **how)
+            tokenizer.save(str(reference / name / "tokenizer.json"))
+            safetensors.torch.save_file({"inputs": inputs}, reference / name / "inputs.safetensors")
+        shards = len(list((reference / "llama-sharded").glob("model-*.safetensors")))
+        comparison.check("the sharded model has shards", shards > 1, shards)
+        run = subprocess.run([sememe.parent / "language_test", "--gtest_also_run_disabled_tests", "--gtest_filter=Oracle.*"],
+                             env={**os.environ, "SEMEME_ORACLE_FOLDER": temporary}, capture_output=True, text=True)
+        if run.returncode != 0 or "1 test" not in run.stdout:
+            print(run.stdout, run.stderr)
+            print("0 passed, 1 failed")
+            return 1
+        for name in models:
+            original = load(reference / name)[0]
+            expected = logits_of(original, inputs)
+            found = safetensors.torch.load_file(saved / f"{name}.logits")
+            comparison.check(f"{name}: logits are large enough to tell models apart", expected.std() > 0.3, expected.std())
+            comparison.near(f"{name}: logits", found["logits"], expected, 1e-4)
+            comparison.near(f"{name}: logits token by token", found["cached"], expected, 1e-4)
+            check_saved(comparison, name, saved, original, inputs, tokenizer)
+        for name in ["gpt2-untied-sharded", "llama-head-14"]:
+            check_program(comparison, name, sememe, load(reference / name)[0], tokenizer, reference / name, work)
+        check_refusal(comparison, sememe, work)
+    print(f"{comparison.passed} passed, {comparison.failed} failed")
+    return comparison.failed > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
