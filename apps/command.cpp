@@ -38,6 +38,20 @@ LanguageModel load_on(const std::filesystem::path& folder, const CommonOptions& 
   return model;
 }
 
+std::string one_line(std::string_view text) {
+  std::string line;
+  for (const char c : text) {
+    if (c == '\n') {
+      line += "⏎";
+    } else if (static_cast<unsigned char>(c) < 32 || c == 127) {
+      line += ' ';
+    } else {
+      line += c;
+    }
+  }
+  return line;
+}
+
 std::string site_of(const std::filesystem::path& dictionary, const std::string& given) {
   if (!given.empty()) return given;
   const std::filesystem::path path = dictionary / "config.json";

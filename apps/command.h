@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "sememe/language/language_model.h"
 
@@ -34,6 +35,9 @@ LanguageModel load_on(const std::filesystem::path& folder, const CommonOptions& 
 /// The site in the config of the dictionary, unless one was given.
 /// @throws UsageError if neither says it
 std::string site_of(const std::filesystem::path& dictionary, const std::string& given);
+
+/// Text from outside on one line of a terminal: control characters could move the cursor or change colours.
+std::string one_line(std::string_view text);
 
 void add_model_commands(CLI::App& program);
 void add_capture_command(CLI::App& program);

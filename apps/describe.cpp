@@ -14,21 +14,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Text from outside on one line of a terminal: control characters could move the cursor or change colours.
-std::string one_line(std::string_view text) {
-  std::string line;
-  for (const char c : text) {
-    if (c == '\n') {
-      line += "⏎";
-    } else if (static_cast<unsigned char>(c) < 32 || c == 127) {
-      line += ' ';
-    } else {
-      line += c;
-    }
-  }
-  return line;
-}
-
 template <class List, class Show>
 std::string listed(const List& list, const Show& show) {
   std::string text;

@@ -21,11 +21,20 @@ struct ReportCommand {
       if (!std::filesystem::is_directory(model)) fail("{}: is no folder of a language model", model.string());
       sources.model = model;
     }
-    write_report(out, sources);
-    size_t described = 0;
-    for (const ReportDictionary& dictionary : sources.dictionaries) described += dictionary.description.has_value();
-    fmt::print("{}: {} dictionaries, {} of them described, {} steering examples\n", out.string(), sources.dictionaries.size(),
-               described, sources.steering.size());
+    const Json data = report_data(sources);
+    write_report(out, data);
+    for (const Json& sentence : data.at("findings")) fmt::print("{}\n", sentence.get<std::string>());
+    for (const Json& steering : data.at("steering")) print_steering(steering);
+    fmt::print("\n{}: open it in a browser\n", out.string());
+  }
+
+  static void print_steering(const Json& run) {
+    const auto words = run.at("key_words").get<std::vector<std::string>>();
+    fmt::print("\nSteering \"{}\" with latent {} of {} (key words: {}):\n", one_line(run.at("prompt").get<std::string>()),
+               run.at("latent").get<int64_t>(), run.at("dictionary").get<std::string>(), one_line(fmt::format("{}", fmt::join(words, ", "))));
+    fmt::print("  before      {}\n", one_line(run.at("before").get<std::string>()));
+    for (const Json& steered : run.at("steered"))
+      fmt::print("  strength {:<2g} {}\n", steered.at("strength").get<double>(), one_line(steered.at("after").get<std::string>()));
   }
 };
 

@@ -8,7 +8,7 @@ const dictionaries = data.dictionaries;
 function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children.flat().filter(child => child !== null && child !== undefined));
+  made.append(...children.flat(Infinity).filter(child => child !== null && child !== undefined));
   return made;
 }
 
@@ -41,38 +41,17 @@ function visible(text) {
 const token = text => element('span', {class: 'token'}, visible(text));
 const tokens = all => element('span', {class: 'words'}, all.map(one => element('span', {}, token(one.text))));
 
-// The head: what was found, in sentences made from the numbers.
+// The head: what was found.
 
 function opening() {
-  const first = dictionaries[0];
   const model = data.model;
   const sites = [...new Set(dictionaries.map(dictionary => dictionary.site))];
-  const sentences = [];
-  const where = sites.length === 1 && sites[0] ? ` from what passes ${sites[0]}` : '';
-  const what = model ? `the language model ${model.name}` + (has(model.parameters) ? ` (${(model.parameters / 1e6).toFixed(1)} million parameters)` : '') : 'a language model';
-  const sizes = [...new Set(dictionaries.map(dictionary => dictionary.latents))];
-  sentences.push(`${dictionaries.length === 1 ? 'One dictionary' : dictionaries.length === 2 ? 'Two dictionaries' : dictionaries.length + ' dictionaries'} of ` +
-    `${list(sizes.map(size => whole.format(size)))} latents ${dictionaries.length === 1 ? 'was' : 'were'} learnt${where} in ${what}, and checked on text that was not used for learning.`);
   const evaluated = dictionaries.filter(dictionary => dictionary.evaluation);
-  if (evaluated.length) {
-    sentences.push(list(evaluated.map(({name, evaluation}) =>
-      `${name} describes a token by ${evaluation.l0.toFixed(1)} latents on average and keeps ${percent(evaluation.ce_recovered)} of the model’s prediction`)) + '.');
-  }
-  if (evaluated.length === 2) {
-    const [a, b] = evaluated, difference = 100 * (b.evaluation.ce_recovered - a.evaluation.ce_recovered);
-    sentences.push(Math.abs(difference) < 0.05 ? 'In that they are equal.' :
-      `That is ${Math.abs(difference).toFixed(1)} points ${difference > 0 ? 'more' : 'less'} for ${b.name} than for ${a.name}.`);
-  }
-  const described = dictionaries.filter(dictionary => dictionary.description);
-  if (described.length) {
-    sentences.push(list(described.map(({name, clear, latents}) =>
-      `${whole.format(clear)} of ${name}’s ${whole.format(latents)} latents`)) +
-      ' follow a list of words closely: the words they fire on in one half of the text foretell at least half of where they fire in the other.');
-  }
+  const first = dictionaries[0];
   page.append(element('header', {},
     element('p', {class: 'kicker'}, 'Sememe report'),
     element('h1', {}, model ? `What ${model.name} has learnt` + (sites.length === 1 && sites[0] ? `, seen at ${sites[0]}` : '') : 'What the network has learnt'),
-    element('p', {class: 'lead'}, sentences.join(' '))));
+    element('p', {class: 'lead'}, data.findings.join(' '))));
   const figures = element('dl', {class: 'figures'});
   const figure = (label, value, note) => figures.append(element('div', {}, element('dt', {}, label), element('dd', {}, value, element('small', {}, note))));
   if (model && has(model.heldout_bits_per_byte))

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 #include <unordered_set>
 
 #include "sememe/base/error.h"
@@ -168,6 +169,66 @@ Json read_model(const fs::path& folder) {
   return model;
 }
 
+/// "a, b and c"
+std::string joined(const std::vector<std::string>& parts) {
+  std::string text;
+  for (size_t i = 0; i < parts.size(); ++i) text += (i == 0 ? "" : i + 1 == parts.size() ? " and " : ", ") + parts[i];
+  return text;
+}
+
+std::string text_of(const Json& object, const char* key) { return object.at(key).get<std::string>(); }
+
+std::string what_was_learnt(const Json& data) {
+  std::set<std::string> sites;
+  std::set<int64_t> sizes;
+  for (const Json& dictionary : data.at("dictionaries")) {
+    sites.insert(text_of(dictionary, "site"));
+    sizes.insert(dictionary.at("latents").get<int64_t>());
+  }
+  std::vector<std::string> numbers;
+  for (const int64_t size : sizes) numbers.push_back(std::to_string(size));
+  const size_t count = data.at("dictionaries").size();
+  std::string sentence = count == 1 ? "One dictionary" : count == 2 ? "Two dictionaries" : fmt::format("{} dictionaries", count);
+  sentence += fmt::format(" of {} latents {} learnt", joined(numbers), count == 1 ? "was" : "were");
+  if (sites.size() == 1 && !sites.begin()->empty()) sentence += " from what passes " + *sites.begin();
+  const Json& model = data.at("model");
+  sentence += model.is_null() ? " in a language model" : " in the language model " + text_of(model, "name");
+  if (!model.is_null() && model.contains("parameters"))
+    sentence += fmt::format(" ({:.1f} million parameters)", model.at("parameters").get<double>() / 1e6);
+  return sentence + ", and checked on text that was not used for learning.";
+}
+
+void add_evaluations(const Json& dictionaries, std::vector<std::string>& sentences) {
+  std::vector<std::string> parts, names;
+  std::vector<double> recovered;
+  for (const Json& dictionary : dictionaries) {
+    if (!dictionary.contains("evaluation")) continue;
+    const Json& evaluation = dictionary.at("evaluation");
+    names.push_back(text_of(dictionary, "name"));
+    recovered.push_back(evaluation.at("ce_recovered").get<double>());
+    parts.push_back(fmt::format("{} describes a token by {:.1f} latents on average and keeps {:.1f} % of the model's prediction",
+                                names.back(), evaluation.at("l0").get<double>(), 100 * recovered.back()));
+  }
+  if (!parts.empty()) sentences.push_back(joined(parts) + ".");
+  if (parts.size() != 2) return;
+  const double points = 100 * (recovered[1] - recovered[0]);
+  sentences.push_back(std::abs(points) < 0.05 ? "In that they are equal."
+                                              : fmt::format("That is {:.1f} points {} for {} than for {}.", std::abs(points),
+                                                            points > 0 ? "more" : "less", names[1], names[0]));
+}
+
+void add_clearness(const Json& dictionaries, std::vector<std::string>& sentences) {
+  std::vector<std::string> parts;
+  for (const Json& dictionary : dictionaries)
+    if (dictionary.contains("description"))
+      parts.push_back(fmt::format("{} of {}'s {} latents", dictionary.at("clear").get<int64_t>(), text_of(dictionary, "name"),
+                                  dictionary.at("latents").get<int64_t>()));
+  if (parts.empty()) return;
+  sentences.push_back(joined(parts) +
+                      " follow a list of words closely: the words they fire on in one half of the text foretell at least half of "
+                      "where they fire in the other.");
+}
+
 void replace_once(std::string& text, std::string_view mark, std::string_view by) {
   const size_t place = text.find(mark);
   if (place == std::string::npos) fail("the report's template lacks {}; was the program built from a whole tree?", mark);
@@ -208,7 +269,15 @@ Json report_data(const ReportSources& sources) {
   }
   for (const fs::path& path : sources.steering) data["steering"].push_back(read_steering(path));
   if (sources.model) data["model"] = read_model(*sources.model);
+  data["findings"] = findings(data);
   return data;
+}
+
+std::vector<std::string> findings(const Json& data) {
+  std::vector<std::string> sentences{what_was_learnt(data)};
+  add_evaluations(data.at("dictionaries"), sentences);
+  add_clearness(data.at("dictionaries"), sentences);
+  return sentences;
 }
 
 std::string script_safe_json(const Json& value) {
@@ -241,6 +310,6 @@ std::string report_page(const Json& data) {
   return page;
 }
 
-void write_report(const fs::path& path, const ReportSources& sources) { write_file(path, report_page(report_data(sources))); }
+void write_report(const fs::path& path, const Json& data) { write_file(path, report_page(data)); }
 
 }  // namespace sememe

@@ -36,6 +36,9 @@ ReportSources find_report_sources(const std::filesystem::path& run);
 /// @throws Error naming the file and the key that is missing or malformed
 Json report_data(const ReportSources& sources);
 
+/// What the data says, in sentences made of its numbers: what was learnt, how true it is, how clear; report_data() keeps them as "findings".
+std::vector<std::string> findings(const Json& data);
+
 /// JSON that can stand inside a script element of an HTML page: no <, >, & or line separator is left in it, and bytes that are not UTF-8
 /// become U+FFFD.
 std::string script_safe_json(const Json& value);
@@ -43,6 +46,6 @@ std::string script_safe_json(const Json& value);
 /// The page with its data.
 std::string report_page(const Json& data);
 
-void write_report(const std::filesystem::path& path, const ReportSources& sources);
+void write_report(const std::filesystem::path& path, const Json& data);
 
 }  // namespace sememe
