@@ -1,5 +1,6 @@
 #include "sememe/features/learner.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "sememe/base/error.h"
@@ -10,9 +11,16 @@ torch::Tensor geometric_median(const torch::Tensor& rows) {
   const torch::Tensor points = rows.to(torch::kDouble);
   torch::Tensor median = points.mean(0);
   for (int round = 0; round < 100; ++round) {
-    // A point at the median itself would weigh infinitely: distances are bounded below.
-    const torch::Tensor weights = (points - median).norm(2, {1}).clamp_min(1e-12).reciprocal();
-    const torch::Tensor next = torch::mv(points.t(), weights) / weights.sum();
+    // Points at the median itself would weigh infinitely and hold it there. Without them the step would go to `target`; they keep it by
+    // as much as their number is against the pull of the others (Vardi & Zhang 2000, eq. 2.6).
+    const torch::Tensor distances = (points - median).norm(2, {1});
+    const torch::Tensor weights = torch::where(distances > 1e-12, distances.reciprocal(), 0.0);
+    if (weights.sum().item<double>() == 0.0) break;
+    const torch::Tensor target = torch::mv(points.t(), weights) / weights.sum();
+    const double here = (distances <= 1e-12).sum().item<double>();
+    const double pull = ((target - median) * weights.sum()).norm().item<double>();
+    const double kept = here == 0.0 ? 0.0 : pull > 0.0 ? std::min(1.0, here / pull) : 1.0;
+    const torch::Tensor next = target * (1.0 - kept) + median * kept;
     const double moved = (next - median).norm().item<double>();
     median = next;
     if (moved < 1e-5) break;

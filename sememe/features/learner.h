@@ -28,7 +28,7 @@ struct LearnerOptions {
   uint64_t seed = 1;
   int64_t auxiliary_k = -1;         ///< dead latents that model the error, per row; -1 takes width / 2, 0 turns AuxK off
   int64_t dead_after = 10'000'000;  ///< a latent is dead after this many rows without being selected
-  GradientSelection gradient;
+  GradientSelection gradient{};
 };
 
 /// Measured once on a sample, before training.
@@ -42,7 +42,7 @@ struct ActivationStatistics {
 /// @throws Error if all rows are the same
 ActivationStatistics measure_activations(const torch::Tensor& sample);
 
-/// The point of least summed distance to the rows (Weiszfeld 1937), float64 inside; at most 100 rounds.
+/// The point of least summed distance to the rows (Weiszfeld 1937, Vardi & Zhang 2000), float64 inside; at most 100 rounds.
 torch::Tensor geometric_median(const torch::Tensor& rows);
 
 struct StepReport {
