@@ -106,6 +106,7 @@ ActivationStore ActivationStore::open(const std::filesystem::path& path) {
   contents->width = json_member<int64_t>(manifest, "width", where);
   contents->gradients = json_member<bool>(manifest, "gradients", where);
   contents->origin = json_member<Json>(manifest, "origin", where);
+  if (!contents->origin.is_object()) fail("{}: \"origin\" is no object that says where the rows come from", where);
   for (const Json& entry : json_member<Json>(manifest, "shards", where)) {
     const auto name = json_member<std::string>(entry, "file", where);
     if (std::filesystem::path(name).filename() != name) fail("{}: the shard \"{}\" is not a plain file name", where, name);

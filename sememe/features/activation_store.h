@@ -53,7 +53,7 @@ class ActivationWriter {
     int64_t width = 0;
     bool gradients = false;
     bool half = true;          ///< float16 on disk, else float32
-    Json origin;               ///< identifies the capture: a folder with another origin is not continued
+    Json origin = Json::object();  ///< identifies the capture: a folder with another origin is not continued
     int64_t shard_rows = 65536;
   };
 

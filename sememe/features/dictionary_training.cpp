@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <vector>
 
 #include "sememe/base/error.h"
 #include "sememe/base/files.h"
@@ -19,6 +20,7 @@ namespace {
 constexpr int64_t kSampleRows = 65536;
 constexpr int64_t kCurvePoints = 200;
 constexpr double kCheckpointSeconds = 60.0;
+constexpr const char* kDictionaryFile = "dictionary.safetensors";  // by which a dictionary's folder is known
 
 void check_options(const ActivationStore& store, const DictionaryTrainingOptions& options) {
   const Architecture& architecture = find_architecture(options.architecture);
@@ -121,6 +123,7 @@ class Training {
 
  private:
   void prepare() {
+    check_output_folder(folder_, kDictionaryFile);
     const torch::Tensor sample = sample_rows(store_);
     float largest_norm = std::numeric_limits<float>::infinity();
     if (options_.drop_sinks) largest_norm = 10.0f * sample.norm(2, {1}).median().item<float>();
@@ -180,6 +183,7 @@ class Training {
     if (found == file.metadata().end()) fail("{}: is not a checkpoint of `sememe dictionary train`", where);
     const Json state = parse_json(found->second, where);
     const Json settings = json_member<Json>(state, "settings", where);
+    if (!settings.is_object()) fail("{}: \"settings\" is no object", where);
     for (const auto& [key, value] : settings_.items())
       if (!settings.contains(key) || settings[key] != value)
         fail("{}: was made with {} {}, not {}; give the same options or train anew without --resume", where, key,
@@ -187,9 +191,10 @@ class Training {
     learner_->restore(file);
     step_ = json_member<int64_t>(state, "step", where);
     const auto position = json_member<std::vector<int64_t>>(state, "position", where);
-    if (position.size() != 3 || step_ < 0 || step_ > steps_) fail("{}: \"position\" or \"step\" cannot be", where);
+    const bool possible = position.size() == 3 && std::all_of(position.begin(), position.end(), [](int64_t at) { return at >= 0; });
+    if (!possible || step_ < 0 || step_ > steps_) fail("{}: \"position\" or \"step\" cannot be", where);
     rows_->seek({position[0], position[1], position[2]});
-    curve_ = json_member<Json>(state, "curve", where);
+    curve_ = json_member<std::vector<Json>>(state, "curve", where);
     since_point_ = Means::load(json_member<Json>(state, "since_point", where), where);
     final_ = Means::load(json_member<Json>(state, "final", where), where);
     note(fmt::format("continuing at step {} of {}", step_, steps_));
@@ -204,7 +209,7 @@ class Training {
     result["curve"] = curve_;
     Json origin = store_.origin();
     origin["activations"] = store_.path().filename().string();
-    AtomicFolder folder(folder_);
+    AtomicFolder folder(folder_, kDictionaryFile);
     learner_->dictionary(origin)->save(folder.path());
     write_json(folder.path() / "training.json", result);
     folder.commit();
@@ -231,7 +236,7 @@ class Training {
 
 }  // namespace
 
-double default_learning_rate(int64_t latents) { return 2e-3 / std::sqrt(static_cast<double>(latents) / 1024.0); }
+double default_learning_rate(int64_t latents) { return 5e-3 / std::sqrt(static_cast<double>(latents) / 1024.0); }
 
 Json train_dictionary(const ActivationStore& store, const DictionaryTrainingOptions& options,
                       const std::filesystem::path& folder) {

@@ -87,11 +87,15 @@ NamedTensors GradientTopKLearner::state() const {
 
 std::shared_ptr<Dictionary> load_gradient_top_k(const Json& config, const SafetensorsFile& file) {
   const std::string where = (file.path().parent_path() / "config.json").string();
-  return std::make_shared<GradientTopKDictionary>(
-      TopKWeights::load(config, file),
-      GradientSelection{json_member<double>(config, "beta", where), json_member<std::string>(config, "score", where),
-                        json_member<std::string>(config, "gradient_scaling", where)},
-      json_member<double>(config, "influence_mean", where), config);
+  const GradientSelection selection{json_member<double>(config, "beta", where), json_member<std::string>(config, "score", where),
+                                    json_member<std::string>(config, "gradient_scaling", where)};
+  try {
+    check_selection(selection);
+  } catch (const UsageError& error) {  // not an option here, but a file
+    fail("{}: {}", where, error.what());
+  }
+  return std::make_shared<GradientTopKDictionary>(TopKWeights::load(config, file), selection,
+                                                  json_member<double>(config, "influence_mean", where), config);
 }
 
 std::unique_ptr<DictionaryLearner> learn_gradient_top_k(const LearnerOptions& options, const ActivationStatistics& statistics) {

@@ -237,9 +237,17 @@ void TopKLearner::apply_adam(double learning_rate) {
 }
 
 StepReport TopKLearner::step(const ActivationRows& rows, double learning_rate) {
-  StepReport report = compute_gradients(rows);
+  const int64_t done = step_.item<int64_t>();
+  StepReport report;
+  try {
+    report = compute_gradients(rows);
+  } catch (const Error& error) {
+    // Rows are checked where they are read: what fails after a first good step has diverged.
+    if (done == 0) throw;
+    fail("step {}: {}; train with a lower --learning-rate", done + 1, error.what());
+  }
   if (!std::isfinite(report.loss))
-    fail("the loss became {} at step {}; train with a lower --learning-rate", report.loss, step_.item<int64_t>() + 1);
+    fail("the loss became {} at step {}; train with a lower --learning-rate", report.loss, done + 1);
   count_selected();
   apply_adam(learning_rate);
   report.dead = static_cast<int64_t>(dead_latents().size());
