@@ -99,7 +99,7 @@ class Run {
     selection.beta = beta;
     const ActivationRows rows = ActivationStore::open(folder_ / "activations").read(0, 4096);
     const double influence = rows.gradients.matmul(plain->atoms().t()).abs().mean().item<double>();
-    return evaluate(GradientTopKDictionary(plain->weights(), selection, influence, {}), heldout_);
+    return evaluate(GradientTopKDictionary(plain->weights(), plain->k(), selection, influence, {}), heldout_);
   }
 
   double choose_beta() const {

@@ -30,9 +30,9 @@ kernels::TopKOptions kernel_options(const GradientSelection& selection, int64_t 
 
 }  // namespace
 
-GradientTopKDictionary::GradientTopKDictionary(TopKWeights weights, GradientSelection selection, double influence_mean,
-                                               Json config)
-    : TopKDictionary(std::move(weights), std::move(config)),
+GradientTopKDictionary::GradientTopKDictionary(AutoencoderWeights weights, int64_t k, GradientSelection selection,
+                                               double influence_mean, Json config)
+    : TopKDictionary(std::move(weights), k, std::move(config)),
       selection_(std::move(selection)),
       influence_mean_(influence_mean) {
   check_selection(selection_);
@@ -42,20 +42,20 @@ SparseCodes GradientTopKDictionary::encode(const torch::Tensor& x, const torch::
   if (!gradients.defined() || gradients.sizes() != x.sizes())
     fail("gradients and activations differ in shape; selection needs one gradient row for each activation row");
   const torch::Tensor rows = gradients.to(torch::kCPU, torch::kFloat);
-  return encode_in_parts(x, [&](const torch::Tensor& pre_activations, int64_t begin, SelectedCodes& codes) {
+  return encode_in_parts(x, [&](torch::Tensor& pre_activations, int64_t begin, SelectedCodes& codes) {
     const torch::Tensor influence =
         torch::mm(rows.narrow(0, begin, pre_activations.size(0)), weights_.decoder.t()).abs_();
-    select_codes(pre_activations, kernel_options(selection_, weights_.k, influence, influence_mean_), codes);
+    select_codes(pre_activations, kernel_options(selection_, k(), influence, influence_mean_), codes);
   });
 }
 
-void GradientTopKDictionary::save(const std::filesystem::path& folder) const {
-  GradientTopKDictionary complete = *this;
-  complete.config_["beta"] = selection_.beta;
-  complete.config_["score"] = selection_.score;
-  complete.config_["gradient_scaling"] = selection_.scaling;
-  complete.config_["influence_mean"] = influence_mean_;
-  complete.TopKDictionary::save(folder);
+Json GradientTopKDictionary::settings() const {
+  Json settings = TopKDictionary::settings();
+  settings["beta"] = selection_.beta;
+  settings["score"] = selection_.score;
+  settings["gradient_scaling"] = selection_.scaling;
+  settings["influence_mean"] = influence_mean_;
+  return settings;
 }
 
 GradientTopKLearner::GradientTopKLearner(const LearnerOptions& options, const ActivationStatistics& statistics)
@@ -76,7 +76,8 @@ kernels::TopKOptions GradientTopKLearner::selection(const ActivationRows& rows) 
 }
 
 std::shared_ptr<Dictionary> GradientTopKLearner::dictionary(const Json& origin) const {
-  return std::make_shared<GradientTopKDictionary>(unscaled_weights(), options_.gradient, influence_mean_.item<double>(), origin);
+  return std::make_shared<GradientTopKDictionary>(unscaled_weights(), options_.k, options_.gradient,
+                                                  influence_mean_.item<double>(), origin);
 }
 
 NamedTensors GradientTopKLearner::state() const {
@@ -86,7 +87,7 @@ NamedTensors GradientTopKLearner::state() const {
 }
 
 std::shared_ptr<Dictionary> load_gradient_top_k(const Json& config, const SafetensorsFile& file) {
-  const std::string where = (file.path().parent_path() / "config.json").string();
+  const std::string where = config_path(file);
   const GradientSelection selection{json_member<double>(config, "beta", where), json_member<std::string>(config, "score", where),
                                     json_member<std::string>(config, "gradient_scaling", where)};
   try {
@@ -94,7 +95,9 @@ std::shared_ptr<Dictionary> load_gradient_top_k(const Json& config, const Safete
   } catch (const UsageError& error) {  // not an option here, but a file
     fail("{}: {}", where, error.what());
   }
-  return std::make_shared<GradientTopKDictionary>(TopKWeights::load(config, file), selection,
+  AutoencoderWeights weights = AutoencoderWeights::load(config, file);
+  const int64_t k = load_k(config, file, weights.latents());
+  return std::make_shared<GradientTopKDictionary>(std::move(weights), k, selection,
                                                   json_member<double>(config, "influence_mean", where), config);
 }
 

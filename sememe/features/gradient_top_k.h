@@ -11,13 +11,15 @@ namespace sememe {
 class GradientTopKDictionary : public TopKDictionary {
  public:
   /// @param influence_mean mean of g in training, which "batch-mean" scaling divides by; a row's code then depends on no other row
-  GradientTopKDictionary(TopKWeights weights, GradientSelection selection, double influence_mean, Json config);
+  GradientTopKDictionary(AutoencoderWeights weights, int64_t k, GradientSelection selection, double influence_mean, Json config);
 
   std::string architecture() const override { return "gsae"; }
   using TopKDictionary::encode;
   /// @throws Error if x and gradients are not both [n, width], or hold NaN
   SparseCodes encode(const torch::Tensor& x, const torch::Tensor& gradients) const override;
-  void save(const std::filesystem::path& folder) const override;
+
+ protected:
+  Json settings() const override;
 
  private:
   GradientSelection selection_;

@@ -1,10 +1,74 @@
 #include "sememe/features/sparse_codes.h"
 
+#include <limits>
+
 #include "sememe/base/error.h"
+#include "sememe/base/threads.h"
 #include "sememe/kernels/sparse_decode.h"
 #include "sememe/kernels/sparse_gradients.h"
 
 namespace sememe {
+namespace {
+
+constexpr int64_t kRowsWorthAThread = 16;
+
+struct GatedRow {
+  const float *gates, *values, *thresholds;
+  int64_t latents;
+
+  bool fires(int64_t latent) const { return gates[latent] > thresholds[latent] && values[latent] > 0.0f; }
+  /// @return how many fire; -1 if a number is NaN or infinite
+  int64_t count() const {
+    constexpr float kLargest = std::numeric_limits<float>::max();
+    int32_t firing = 0, bad = 0;
+    for (int64_t latent = 0; latent < latents; ++latent) {
+      firing += static_cast<int32_t>(gates[latent] > thresholds[latent]) & static_cast<int32_t>(values[latent] > 0.0f);
+      bad |= static_cast<int32_t>(!(gates[latent] <= kLargest)) | static_cast<int32_t>(!(values[latent] <= kLargest));
+    }
+    return bad != 0 ? -1 : firing;
+  }
+  [[noreturn]] void fail_at(int64_t row) const {
+    int64_t latent = 0;
+    const auto bad = [](float value) { return !(value <= std::numeric_limits<float>::max()); };
+    while (!bad(gates[latent]) && !bad(values[latent])) ++latent;
+    fail("{}: the weights or the activations are out of range",
+         kernels::describe({kernels::UnrankableEntry::Source::kPreActivation, row, latent,
+                            bad(gates[latent]) ? gates[latent] : values[latent]}));
+  }
+};
+
+}  // namespace
+
+void select_above(const torch::Tensor& gates, const torch::Tensor& values, const torch::Tensor& thresholds, int64_t first_row,
+                  SelectedCodes& codes) {
+  const int64_t rows = gates.size(0), latents = gates.size(1);
+  const auto gated_row = [&](int64_t row) {
+    return GatedRow{gates.data_ptr<float>() + row * latents, values.data_ptr<float>() + row * latents,
+                    thresholds.data_ptr<float>(), latents};
+  };
+  std::vector<int64_t> counts(rows);
+  parallel_for(rows, kRowsWorthAThread, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) counts[row] = gated_row(row).count();
+  });
+  codes.offsets.assign(1, 0);
+  for (int64_t row = 0; row < rows; ++row) {
+    if (counts[row] < 0) gated_row(row).fail_at(first_row + row);
+    codes.offsets.push_back(codes.offsets.back() + counts[row]);
+  }
+  codes.atoms.resize(codes.offsets.back());
+  codes.values.resize(codes.offsets.back());
+  parallel_for(rows, kRowsWorthAThread, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const GatedRow each = gated_row(row);
+      int64_t entry = codes.offsets[row];
+      for (int64_t latent = 0; entry < codes.offsets[row + 1]; ++latent) {
+        if (!each.fires(latent)) continue;
+        codes.atoms[entry] = static_cast<int32_t>(latent);
+        codes.values[entry++] = each.values[latent];
+      }
+    }
+  });
+}
 
 void select_codes(const torch::Tensor& pre_activations, const kernels::TopKOptions& options, SelectedCodes& codes) {
   const int64_t rows = pre_activations.size(0), k = options.k;

@@ -26,6 +26,14 @@ struct SelectedCodes {
 /// @throws Error naming row and latent if a pre-activation is NaN or infinite
 void select_codes(const torch::Tensor& pre_activations, const kernels::TopKOptions& options, SelectedCodes& codes);
 
+/// Selects values[row, i] where gates[row, i] > thresholds[i] and the value is positive.
+/// @param gates, values [rows, latents] float32, contiguous; may be the same tensor
+/// @param thresholds    [latents]
+/// @param first_row     what row 0 is called in an error
+/// @throws Error naming row and latent if a gate or a value is NaN or infinite
+void select_above(const torch::Tensor& gates, const torch::Tensor& values, const torch::Tensor& thresholds, int64_t first_row,
+                  SelectedCodes& codes);
+
 /// codes, decoder [latents, width], bias [width] or undefined -> reconstruction [rows, width], overwritten
 void decode_codes(const kernels::CodeRows& codes, const torch::Tensor& decoder, const torch::Tensor& bias,
                   torch::Tensor& reconstruction);

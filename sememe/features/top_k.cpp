@@ -12,20 +12,6 @@ namespace sememe {
 namespace {
 
 constexpr double kAuxiliaryWeight = 1.0 / 32.0;
-constexpr int64_t kPartBytes = int64_t{64} << 20;  // pre-activations that encode() holds at a time
-
-torch::Tensor random_rows(int64_t rows, int64_t width, uint64_t seed, const char* name) {
-  RandomStream stream(seed, name);
-  torch::Tensor result = torch::empty({rows, width});
-  float* const values = result.data_ptr<float>();
-  for (int64_t i = 0; i < rows * width; ++i) values[i] = static_cast<float>(stream.normal());
-  return result;
-}
-
-void check_inputs(const torch::Tensor& x, int64_t width) {
-  if (x.dim() != 2 || x.size(1) != width)
-    fail("the dictionary takes rows of width {}, it was given {}", width, fmt::format("[{}]", fmt::join(x.sizes(), ", ")));
-}
 
 /// Adam (Kingma & Ba 2015) on one row, betas 0.9 and 0.999, epsilon as in Gao et al.
 struct AdamStep {
@@ -49,70 +35,27 @@ double row_dot(const float* a, const float* b, int64_t n) {
 
 }  // namespace
 
-TopKWeights TopKWeights::zeros(int64_t latents, int64_t width, int64_t k) {
-  return {torch::zeros({latents, width}), torch::zeros({latents}), torch::zeros({latents, width}), torch::zeros({width}), k};
-}
-
-NamedTensors TopKWeights::named(const std::string& prefix) const {
-  return {{prefix + "encoder", encoder},
-          {prefix + "encoder_bias", encoder_bias},
-          {prefix + "decoder", decoder},
-          {prefix + "decoder_bias", decoder_bias}};
-}
-
-TopKWeights TopKWeights::load(const Json& config, const SafetensorsFile& file) {
-  const std::string where = (file.path().parent_path() / "config.json").string();
-  const auto latents = json_member<int64_t>(config, "latents", where), width = json_member<int64_t>(config, "width", where);
-  const auto k = json_member<int64_t>(config, "k", where);
-  if (latents < 1 || width < 1 || k < 1 || k > latents)
-    fail("{}: latents {}, width {} and k {} cannot be: 1 <= k <= latents and 1 <= width", where, latents, width, k);
-  return {load_weight(file, "encoder", {latents, width}), load_weight(file, "encoder_bias", {latents}),
-          load_weight(file, "decoder", {latents, width}), load_weight(file, "decoder_bias", {width}), k};
-}
-
-TopKDictionary::TopKDictionary(TopKWeights weights, Json config) : weights_(std::move(weights)), config_(std::move(config)) {}
-
-SparseCodes TopKDictionary::encode_in_parts(const torch::Tensor& x, const Select& select) const {
-  check_inputs(x, width());
-  const torch::NoGradGuard no_autograd;
-  const torch::Tensor rows = x.to(torch::kCPU, torch::kFloat);
-  const int64_t part = std::max<int64_t>(1, kPartBytes / (size() * 4));
-  SparseCodesBuilder builder;
-  SelectedCodes codes;
-  for (int64_t begin = 0; begin < rows.size(0); begin += part) {
-    const torch::Tensor some = rows.narrow(0, begin, std::min(part, rows.size(0) - begin));
-    select(torch::addmm(weights_.encoder_bias, some - weights_.decoder_bias, weights_.encoder.t()), begin, codes);
-    builder.append(codes);
-  }
-  return builder.finish();
-}
+TopKDictionary::TopKDictionary(AutoencoderWeights weights, int64_t k, Json config)
+    : Autoencoder(std::move(weights), std::move(config)), k_(k) {}
 
 SparseCodes TopKDictionary::encode(const torch::Tensor& x) const {
-  return encode_in_parts(x, [this](const torch::Tensor& pre_activations, int64_t, SelectedCodes& codes) {
-    select_codes(pre_activations, {.k = weights_.k}, codes);
+  return encode_in_parts(x, [this](torch::Tensor& pre_activations, int64_t, SelectedCodes& codes) {
+    select_codes(pre_activations, {.k = k_}, codes);
   });
 }
 
-torch::Tensor TopKDictionary::decode(const SparseCodes& codes) const {
-  return decode_sparse(codes, weights_.decoder, weights_.decoder_bias);
-}
-
-void TopKDictionary::save(const std::filesystem::path& folder) const {
-  Json config = config_;
-  config["architecture"] = architecture();
-  config["latents"] = size();
-  config["width"] = width();
-  config["k"] = weights_.k;
-  save_tensors(folder / "dictionary.safetensors", weights_.named());
-  write_json(folder / "config.json", config);
+int64_t load_k(const Json& config, const SafetensorsFile& file, int64_t latents) {
+  const auto k = json_member<int64_t>(config, "k", config_path(file));
+  if (k < 1 || k > latents) fail("{}: k {} cannot be with {} latents: 1 <= k <= latents", config_path(file), k, latents);
+  return k;
 }
 
 TopKLearner::TopKLearner(const LearnerOptions& options, const ActivationStatistics& statistics)
     : options_(options),
-      weights_(TopKWeights::zeros(options.latents, options.width, options.k)),
-      gradients_(TopKWeights::zeros(options.latents, options.width, options.k)),
-      first_moments_(TopKWeights::zeros(options.latents, options.width, options.k)),
-      second_moments_(TopKWeights::zeros(options.latents, options.width, options.k)),
+      weights_(AutoencoderWeights::zeros(options.latents, options.width)),
+      gradients_(AutoencoderWeights::zeros(options.latents, options.width)),
+      first_moments_(AutoencoderWeights::zeros(options.latents, options.width)),
+      second_moments_(AutoencoderWeights::zeros(options.latents, options.width)),
       rows_since_selected_(torch::zeros({options.latents}, torch::kLong)),
       step_(torch::zeros({1}, torch::kLong)) {
   if (options_.auxiliary_k < 0) options_.auxiliary_k = std::max<int64_t>(1, options.width / 2);
@@ -122,8 +65,7 @@ TopKLearner::TopKLearner(const LearnerOptions& options, const ActivationStatisti
 void TopKLearner::initialize(const ActivationStatistics& statistics) {
   input_scale_ = std::sqrt(static_cast<double>(options_.width)) / statistics.mean_norm;
   variance_ = statistics.variance * input_scale_ * input_scale_;
-  const torch::Tensor rows = random_rows(options_.latents, options_.width, options_.seed, "init/decoder");
-  weights_.decoder.copy_(rows / rows.norm(2, {1}, true));
+  weights_.decoder.copy_(random_directions(options_.latents, options_.width, options_.seed, "init/decoder"));
   weights_.encoder.copy_(weights_.decoder);
   weights_.decoder_bias.copy_(statistics.median * input_scale_);
   match_norms();
@@ -131,8 +73,7 @@ void TopKLearner::initialize(const ActivationStatistics& statistics) {
 
 /// Scales the encoder so that unit probes are reconstructed at unit norm on average.
 void TopKLearner::match_norms() {
-  torch::Tensor probes = random_rows(256, options_.width, options_.seed, "init/probes");
-  probes = probes / probes.norm(2, {1}, true);
+  const torch::Tensor probes = random_directions(256, options_.width, options_.seed, "init/probes");
   select_codes(torch::mm(probes, weights_.encoder.t()), {.k = options_.k}, codes_);
   torch::Tensor output = torch::empty_like(probes);
   decode_codes(codes_.view(), weights_.decoder, {}, output);
@@ -254,15 +195,15 @@ StepReport TopKLearner::step(const ActivationRows& rows, double learning_rate) {
   return report;
 }
 
-TopKWeights TopKLearner::unscaled_weights() const {
+AutoencoderWeights TopKLearner::unscaled_weights() const {
   // With x = scaled / s: u / s = (x - b / s) encoder^T + encoder_bias / s, so only the biases change, atoms stay of norm 1 and
   // codes are in the inputs' unit.
   return {weights_.encoder.clone(), weights_.encoder_bias / input_scale_, weights_.decoder.clone(),
-          weights_.decoder_bias / input_scale_, weights_.k};
+          weights_.decoder_bias / input_scale_};
 }
 
 std::shared_ptr<Dictionary> TopKLearner::dictionary(const Json& origin) const {
-  return std::make_shared<TopKDictionary>(unscaled_weights(), origin);
+  return std::make_shared<TopKDictionary>(unscaled_weights(), options_.k, origin);
 }
 
 NamedTensors TopKLearner::state() const {
@@ -283,7 +224,9 @@ void TopKLearner::restore(const SafetensorsFile& file) {
 }
 
 std::shared_ptr<Dictionary> load_top_k(const Json& config, const SafetensorsFile& file) {
-  return std::make_shared<TopKDictionary>(TopKWeights::load(config, file), config);
+  AutoencoderWeights weights = AutoencoderWeights::load(config, file);
+  const int64_t k = load_k(config, file, weights.latents());
+  return std::make_shared<TopKDictionary>(std::move(weights), k, config);
 }
 
 std::unique_ptr<DictionaryLearner> learn_top_k(const LearnerOptions& options, const ActivationStatistics& statistics) {

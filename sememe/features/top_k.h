@@ -7,58 +7,36 @@
 #include <torch/torch.h>
 
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <vector>
 
-#include "sememe/features/dictionary.h"
+#include "sememe/features/autoencoder.h"
 #include "sememe/features/learner.h"
 #include "sememe/features/sparse_codes.h"
 
 namespace sememe {
 
-/// float32, contiguous.
-struct TopKWeights {
-  torch::Tensor encoder;       ///< [latents, width]
-  torch::Tensor encoder_bias;  ///< [latents]
-  torch::Tensor decoder;       ///< [latents, width], rows of norm 1
-  torch::Tensor decoder_bias;  ///< [width]
-  int64_t k = 0;
-
-  int64_t latents() const { return encoder.size(0); }
-  int64_t width() const { return encoder.size(1); }
-  static TopKWeights zeros(int64_t latents, int64_t width, int64_t k);
-  /// @throws Error naming file, key and tensor
-  static TopKWeights load(const Json& config, const SafetensorsFile& file);
-  /// The four tensors under `prefix` + their names.
-  NamedTensors named(const std::string& prefix = "") const;
-};
-
-class TopKDictionary : public Dictionary {
+class TopKDictionary : public Autoencoder {
  public:
-  /// @param config what save() writes besides architecture and sizes, e.g. where the dictionary was learnt
-  TopKDictionary(TopKWeights weights, Json config);
+  /// @param config what save() writes besides architecture, sizes and k, e.g. where the dictionary was learnt
+  TopKDictionary(AutoencoderWeights weights, int64_t k, Json config);
 
   std::string architecture() const override { return "topk"; }
-  int64_t size() const override { return weights_.latents(); }
-  int64_t width() const override { return weights_.width(); }
   using Dictionary::encode;
   /// @throws Error if x is not [n, width] or holds NaN
   SparseCodes encode(const torch::Tensor& x) const override;
-  torch::Tensor decode(const SparseCodes& codes) const override;
-  torch::Tensor atoms() const override { return weights_.decoder; }
-  void save(const std::filesystem::path& folder) const override;
-  const TopKWeights& weights() const { return weights_; }
+  int64_t k() const { return k_; }
 
  protected:
-  /// `select` turns pre-activations [rows, latents] of rows [begin, begin + rows) into codes.
-  using Select = std::function<void(const torch::Tensor& pre_activations, int64_t begin, SelectedCodes& codes)>;
-  SparseCodes encode_in_parts(const torch::Tensor& x, const Select& select) const;
+  Json settings() const override { return {{"k", k_}}; }
 
-  TopKWeights weights_;
-  Json config_;
+ private:
+  int64_t k_;
 };
+
+/// The key "k" of a config. @throws Error naming the file unless 1 <= k <= latents
+int64_t load_k(const Json& config, const SafetensorsFile& file, int64_t latents);
 
 /// Trains by Adam with unit decoder rows, and AuxK against dead latents.
 class TopKLearner : public DictionaryLearner {
@@ -73,8 +51,8 @@ class TopKLearner : public DictionaryLearner {
   /// Loss of a batch and its gradients with respect to weights(), which are left as they are:
   /// sum ||x - x^||^2 / (batch variance) + 1/32 AuxK. The codes' choice is a constant.
   StepReport compute_gradients(const ActivationRows& rows);
-  const TopKWeights& weights() const { return weights_; }
-  const TopKWeights& gradients() const { return gradients_; }
+  const AutoencoderWeights& weights() const { return weights_; }
+  const AutoencoderWeights& gradients() const { return gradients_; }
   /// Inputs are multiplied by this inside, so that their mean norm is sqrt(width).
   double input_scale() const { return input_scale_; }
   /// How many rows ago each latent was last selected, [latents] int64.
@@ -84,10 +62,10 @@ class TopKLearner : public DictionaryLearner {
   /// How the rows of this batch are to be ranked; what it points to lives until the next call.
   virtual kernels::TopKOptions selection(const ActivationRows& rows);
   /// The weights for inputs that are not scaled.
-  TopKWeights unscaled_weights() const;
+  AutoencoderWeights unscaled_weights() const;
 
   LearnerOptions options_;
-  TopKWeights weights_;
+  AutoencoderWeights weights_;
 
  private:
   void initialize(const ActivationStatistics& statistics);
@@ -98,7 +76,7 @@ class TopKLearner : public DictionaryLearner {
   void apply_adam(double learning_rate);
 
   double input_scale_ = 1.0, variance_ = 1.0;
-  TopKWeights gradients_, first_moments_, second_moments_;
+  AutoencoderWeights gradients_, first_moments_, second_moments_;
   torch::Tensor rows_since_selected_, step_;
   torch::Tensor pre_activations_, reconstruction_;
   SelectedCodes codes_, auxiliary_codes_;

@@ -125,7 +125,7 @@ class EvaluationFolder : public ScratchFolder {
 };
 
 TEST_F(EvaluationFolder, APerfectDictionaryLosesNothing) {
-  const Json result = evaluate(TopKDictionary(perfect_weights(16), Json::object()));
+  const Json result = evaluate(TopKDictionary(perfect_weights(16), 32, Json::object()));
   EXPECT_NEAR(result["ce_recovered"].get<double>(), 1.0, 1e-6);
   EXPECT_NEAR(result["ce_recovered_mean"].get<double>(), 1.0, 1e-6);
   EXPECT_NEAR(result["ce_dictionary"].get<double>(), result["ce_clean"].get<double>(), 1e-9);
@@ -137,7 +137,7 @@ TEST_F(EvaluationFolder, APerfectDictionaryLosesNothing) {
 }
 
 TEST_F(EvaluationFolder, ASilentDictionaryIsZeroAblation) {
-  const Json result = evaluate(TopKDictionary(silent_weights(16), Json::object()));
+  const Json result = evaluate(TopKDictionary(silent_weights(16), 2, Json::object()));
   Replace zero(torch::zeros({16}), 1);
   const auto [cross_entropy, kl] = by_hand(zero);
   EXPECT_NEAR(result["ce_dictionary"].get<double>(), cross_entropy, 1e-5);
@@ -151,13 +151,13 @@ TEST_F(EvaluationFolder, ASilentDictionaryIsZeroAblation) {
 }
 
 TEST_F(EvaluationFolder, TheLeadingEndOfTextIsNeverReplaced) {
-  const Json result = evaluate(TopKDictionary(silent_weights(16), Json::object()));
+  const Json result = evaluate(TopKDictionary(silent_weights(16), 2, Json::object()));
   Replace all(torch::zeros({16}), 0);
   EXPECT_GT(std::abs(result["ce_zero"].get<double>() - by_hand(all).first), 1e-3);
 }
 
 TEST_F(EvaluationFolder, CleanAndMeanFiguresFollowTheirDefinitions) {
-  const Json result = evaluate(TopKDictionary(silent_weights(16), Json::object()));
+  const Json result = evaluate(TopKDictionary(silent_weights(16), 2, Json::object()));
   SiteVisitor nothing;
   Replace mean(rows().mean(0).to(torch::kFloat), 1);
   const double clean = by_hand(nothing).first, ablated = by_hand(mean).first;
@@ -170,23 +170,23 @@ TEST_F(EvaluationFolder, CleanAndMeanFiguresFollowTheirDefinitions) {
 
 TEST_F(EvaluationFolder, GradientSelectionStandsBesideThePlainOne) {
   torch::manual_seed(5);
-  TopKWeights weights = TopKWeights::zeros(64, 16, 2);
+  AutoencoderWeights weights = AutoencoderWeights::zeros(64, 16);
   weights.decoder.copy_(torch::nn::functional::normalize(torch::randn({64, 16})));
   weights.encoder.copy_(weights.decoder);
-  const Json plain = evaluate(TopKDictionary(weights, Json::object()));
+  const Json plain = evaluate(TopKDictionary(weights, 2, Json::object()));
   EXPECT_FALSE(plain.contains("ce_recovered_gradient"));
-  const Json gradient = evaluate(GradientTopKDictionary(weights, {.beta = 100.0}, 1e-3, Json::object()));
+  const Json gradient = evaluate(GradientTopKDictionary(weights, 2, {.beta = 100.0}, 1e-3, Json::object()));
   for (const char* const key : {"l0", "fvu", "ce_dictionary", "ce_recovered", "kl"}) {
     EXPECT_NEAR(gradient[key].get<double>(), plain[key].get<double>(), 1e-6) << key;
     EXPECT_TRUE(gradient.contains(std::string(key) + "_gradient")) << key;
   }
   EXPECT_GT(gradient["fvu_gradient"].get<double>(), gradient["fvu"].get<double>() + 1e-3);
-  const Json without = evaluate(GradientTopKDictionary(weights, {.beta = 0.0}, 1.0, Json::object()));
+  const Json without = evaluate(GradientTopKDictionary(weights, 2, {.beta = 0.0}, 1.0, Json::object()));
   EXPECT_NEAR(without["ce_dictionary_gradient"].get<double>(), without["ce_dictionary"].get<double>(), 1e-6);
 }
 
 TEST_F(EvaluationFolder, WrongRequestsAreRefused) {
-  const TopKDictionary narrow(silent_weights(5), Json::object()), fits(silent_weights(16), Json::object());
+  const TopKDictionary narrow(silent_weights(5), 2, Json::object()), fits(silent_weights(16), 2, Json::object());
   const auto message = [&](const Dictionary& dictionary, const EvaluationOptions& options) {
     return error_from([&] { evaluate_dictionary(dictionary, model_, text_, options); });
   };

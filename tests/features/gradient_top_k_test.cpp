@@ -27,13 +27,13 @@ struct Setting {
 
 /// The weights after five steps.
 template <class Learner>
-TopKWeights trained(const LearnerOptions& options, const Setting& setting, const torch::Tensor& gradients) {
+AutoencoderWeights trained(const LearnerOptions& options, const Setting& setting, const torch::Tensor& gradients) {
   Learner learner(options, setting.statistics);
   for (int step = 0; step < 5; ++step) learner.step({setting.x, gradients}, 1e-2);
   return learner.weights();
 }
 
-bool same(const TopKWeights& a, const TopKWeights& b) {
+bool same(const AutoencoderWeights& a, const AutoencoderWeights& b) {
   return torch::equal(a.encoder, b.encoder) && torch::equal(a.encoder_bias, b.encoder_bias) &&
          torch::equal(a.decoder, b.decoder) && torch::equal(a.decoder_bias, b.decoder_bias);
 }
@@ -43,8 +43,8 @@ bool same(const SparseCodes& a, const SparseCodes& b) {
 }
 
 /// Four latents along the axes.
-TopKWeights axes(int64_t k) {
-  TopKWeights weights = TopKWeights::zeros(4, 4, k);
+AutoencoderWeights axes() {
+  AutoencoderWeights weights = AutoencoderWeights::zeros(4, 4);
   weights.encoder.copy_(torch::eye(4));
   weights.decoder.copy_(torch::eye(4));
   return weights;
@@ -53,7 +53,7 @@ TopKWeights axes(int64_t k) {
 TEST(GradientTopKLearner, BetaOfZeroTrainsAsTopK) {
   Setting setting;
   setting.options.gradient.beta = 0.0;
-  const TopKWeights plain = trained<TopKLearner>(setting.options, setting, {});
+  const AutoencoderWeights plain = trained<TopKLearner>(setting.options, setting, {});
   EXPECT_TRUE(same(plain, trained<GradientTopKLearner>(setting.options, setting, setting.gradients)));
   setting.options.gradient.beta = 4.0;
   EXPECT_FALSE(same(plain, trained<GradientTopKLearner>(setting.options, setting, setting.gradients)));
@@ -61,7 +61,7 @@ TEST(GradientTopKLearner, BetaOfZeroTrainsAsTopK) {
 
 TEST(GradientTopKLearner, WithoutInfluenceItTrainsAsTopK) {
   Setting setting;
-  const TopKWeights plain = trained<TopKLearner>(setting.options, setting, {});
+  const AutoencoderWeights plain = trained<TopKLearner>(setting.options, setting, {});
   for (const char* const score : {"additive", "product"})
     for (const char* const scaling : {"batch-mean", "raw"}) {
       setting.options.gradient = {.beta = 2.0, .score = score, .scaling = scaling};
@@ -99,7 +99,7 @@ TEST(GradientTopKLearner, RefusesOptionsThatCannotBe) {
 
 TEST(GradientTopKDictionary, KeepsTheLargestScoreButTheValueItself) {
   // Latent 1 is smaller than latent 0 but moves the loss, latent 2 does not.
-  const GradientTopKDictionary dictionary(axes(1), {.beta = 1.0, .score = "additive", .scaling = "raw"}, 1.0, Json::object());
+  const GradientTopKDictionary dictionary(axes(), 1, {.beta = 1.0, .score = "additive", .scaling = "raw"}, 1.0, Json::object());
   const torch::Tensor x = torch::tensor({{2.0f, 1.5f, 1.0f, -9.0f}}), g = torch::tensor({{0.0f, -3.0f, 0.0f, 50.0f}});
   const SparseCodes codes = dictionary.encode(x, g);
   EXPECT_TRUE(torch::equal(codes.atoms, torch::tensor({1}, torch::kInt)));
@@ -109,7 +109,7 @@ TEST(GradientTopKDictionary, KeepsTheLargestScoreButTheValueItself) {
 
 TEST(GradientTopKDictionary, RowsOfZeroGradientAreSelectedPlainly) {
   for (const char* const score : {"additive", "product"}) {
-    const GradientTopKDictionary dictionary(axes(2), {.beta = 9.0, .score = score, .scaling = "raw"}, 1.0, Json::object());
+    const GradientTopKDictionary dictionary(axes(), 2, {.beta = 9.0, .score = score, .scaling = "raw"}, 1.0, Json::object());
     const torch::Tensor x = torch::tensor({{1.0f, 2.0f, 3.0f, 4.0f}, {1.0f, 2.0f, 3.0f, 4.0f}});
     const torch::Tensor g = torch::tensor({{0.0f, 0.0f, 0.0f, 0.0f}, {9.0f, 8.0f, 0.0f, 0.0f}});
     const SparseCodes codes = dictionary.encode(x, g);
@@ -120,19 +120,19 @@ TEST(GradientTopKDictionary, RowsOfZeroGradientAreSelectedPlainly) {
 TEST(GradientTopKDictionary, PlainEncodingIgnoresTheSelection) {
   const Setting setting;
   TopKLearner learner(setting.options, setting.statistics);
-  const TopKDictionary plain(learner.weights(), Json::object());
-  const GradientTopKDictionary gradient(learner.weights(), {.beta = 4.0}, 1.0, Json::object());
+  const TopKDictionary plain(learner.weights(), setting.options.k, Json::object());
+  const GradientTopKDictionary gradient(learner.weights(), setting.options.k, {.beta = 4.0}, 1.0, Json::object());
   EXPECT_TRUE(same(plain.encode(setting.x), gradient.encode(setting.x)));
   EXPECT_FALSE(same(plain.encode(setting.x), gradient.encode(setting.x, setting.gradients)));
-  const GradientTopKDictionary without(learner.weights(), {.beta = 0.0}, 1.0, Json::object());
+  const GradientTopKDictionary without(learner.weights(), setting.options.k, {.beta = 0.0}, 1.0, Json::object());
   EXPECT_TRUE(same(plain.encode(setting.x), without.encode(setting.x, setting.gradients)));
 }
 
 TEST(GradientTopKDictionary, BatchMeanScalingDividesByTheMeanOfTraining) {
   const Setting setting;
-  const TopKWeights weights = TopKLearner(setting.options, setting.statistics).weights();
-  const GradientTopKDictionary scaled(weights, {.beta = 2.0, .scaling = "batch-mean"}, 0.25, Json::object());
-  const GradientTopKDictionary raw(weights, {.beta = 8.0, .scaling = "raw"}, 0.25, Json::object());
+  const AutoencoderWeights weights = TopKLearner(setting.options, setting.statistics).weights();
+  const GradientTopKDictionary scaled(weights, setting.options.k, {.beta = 2.0, .scaling = "batch-mean"}, 0.25, Json::object());
+  const GradientTopKDictionary raw(weights, setting.options.k, {.beta = 8.0, .scaling = "raw"}, 0.25, Json::object());
   EXPECT_TRUE(same(scaled.encode(setting.x, setting.gradients), raw.encode(setting.x, setting.gradients)));
 }
 
@@ -144,8 +144,8 @@ RC_GTEST_PROP(GradientTopKDictionary, ScoresAsDefined, ()) {
   const int64_t k = *rc::gen::inRange<int64_t>(1, latents + 1);
   const double beta = *rc::gen::element(0.0, 0.5, 1.0, 4.0);
   const bool product = *rc::gen::arbitrary<bool>();
-  const TopKWeights weights{whole({latents, width}), whole({latents}), whole({latents, width}), whole({width}), k};
-  const GradientTopKDictionary dictionary(weights, {beta, product ? "product" : "additive", "raw"}, 1.0, Json::object());
+  const AutoencoderWeights weights{whole({latents, width}), whole({latents}), whole({latents, width}), whole({width})};
+  const GradientTopKDictionary dictionary(weights, k, {beta, product ? "product" : "additive", "raw"}, 1.0, Json::object());
   const torch::Tensor x = whole({3, width}), gradients = whole({3, width});
   const SparseCodes codes = dictionary.encode(x, gradients);
   for (int64_t row = 0; row < 3; ++row) {
@@ -171,10 +171,10 @@ RC_GTEST_PROP(GradientTopKDictionary, ScoresAsDefined, ()) {
 TEST(GradientTopKDictionary, EncodesManyRowsAsItEncodesEach) {
   // 64 MiB of pre-activations are 64 rows here: 150 rows are three parts, each with its own gradients.
   torch::manual_seed(1);
-  TopKWeights weights = TopKWeights::zeros(1 << 18, 1, 3);
+  AutoencoderWeights weights = AutoencoderWeights::zeros(1 << 18, 1);
   weights.encoder.normal_();
   weights.decoder.normal_();
-  const GradientTopKDictionary dictionary(weights, {.beta = 1.0, .scaling = "raw"}, 1.0, Json::object());
+  const GradientTopKDictionary dictionary(weights, 3, {.beta = 1.0, .scaling = "raw"}, 1.0, Json::object());
   const torch::Tensor x = torch::randn({150, 1}), gradients = torch::randn({150, 1});
   const SparseCodes all = dictionary.encode(x, gradients);
   for (const int64_t row : {0, 63, 64, 65, 128, 149}) {
@@ -184,7 +184,7 @@ TEST(GradientTopKDictionary, EncodesManyRowsAsItEncodesEach) {
 }
 
 TEST(GradientTopKDictionary, WrongGradientsAreRefused) {
-  const GradientTopKDictionary dictionary(axes(2), {.beta = 1.0}, 1.0, Json::object());
+  const GradientTopKDictionary dictionary(axes(), 2, {.beta = 1.0}, 1.0, Json::object());
   const torch::Tensor x = torch::ones({3, 4});
   EXPECT_TRUE(contains(error_from([&] { dictionary.encode(x, torch::Tensor()); }), {"gradient"}));
   EXPECT_TRUE(contains(error_from([&] { dictionary.encode(x, torch::ones({2, 4})); }), {"differ in shape"}));
@@ -196,7 +196,7 @@ TEST(GradientTopKDictionary, WrongGradientsAreRefused) {
 class GradientTopKFolder : public ScratchFolder {
  protected:
   std::string message_with(const char* key, const Json& value) {
-    GradientTopKDictionary(axes(2), {.beta = 1.0}, 1.0, Json::object()).save(folder_);
+    GradientTopKDictionary(axes(), 2, {.beta = 1.0}, 1.0, Json::object()).save(folder_);
     Json config = read_json(folder_ / "config.json");
     config[key] = value;
     write_json(folder_ / "config.json", config);

@@ -44,7 +44,7 @@ class Injection : public ScratchFolder {
   }
 
   LanguageModel model_ = small_language_model();
-  TopKDictionary dictionary_{perfect_weights(16), Json::object()};
+  TopKDictionary dictionary_{perfect_weights(16), 32, Json::object()};
   std::filesystem::path text_;
 };
 

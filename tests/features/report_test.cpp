@@ -38,7 +38,7 @@ class Report : public ScratchFolder {
     const auto text = write_text(folder_ / "text.txt", 40);
     run_ = folder_ / "run";
     const LanguageModel model = small_language_model();
-    const TopKDictionary dictionary(perfect_weights(16), Json{{"site", "blocks.0.output"}});
+    const TopKDictionary dictionary(perfect_weights(16), 32, Json{{"site", "blocks.0.output"}});
     for (const char* const name : {"another", "topk"}) {
       std::filesystem::create_directories(run_ / name);
       dictionary.save(run_ / name);
@@ -50,8 +50,8 @@ class Report : public ScratchFolder {
     write_json(run_ / "steering.json",
                {{"latent", 3}, {"dictionary", "topk"}, {"key_words", {"cat"}}, {"prompt", "the </script><b>"}, {"before", " cat"},
                 {"unit", 1.5}, {"unit_meaning", "a mean"},
-                {"steered", {{{"strength", 1.0}, {"after", " dog"}, {"kl", 0.2}, {"raised", {{{"text", "d"}, {"before", 0.1}, {"after", 0.4}}}},
-                              {"lowered", Json::array()}}}}});
+                {"steered", {{{"strength", 1.0}, {"after", " dog"}, {"kl", 0.2}, {"lowered", Json::array()},
+                              {"raised", {{{"text", "d"}, {"before", 0.1}, {"after", 0.4}}}}}}}});
   }
   Json data() const { return report_data(find_report_sources(run_)); }
   /// What the report says after one file was changed.
@@ -141,9 +141,11 @@ TEST_F(Report, AMissingKeyIsNamedWithItsFile) {
   for (const char* const key : {"tokens", "l0", "explained_variance", "ce_clean", "ce_dictionary", "ce_recovered"})
     EXPECT_TRUE(contains(message_with("topk-evaluation.json", [&](Json& json) { json.erase(key); }), {"topk-evaluation.json", key}));
   EXPECT_TRUE(contains(message_with("topk/config.json", [](Json& json) { json.erase("latents"); }), {"topk/config.json", "latents"}));
-  EXPECT_TRUE(contains(message_with("topk/training.json", [](Json& json) { json["curve"][0].erase("tokens"); }), {"training.json", "tokens"}));
+  EXPECT_TRUE(contains(message_with("topk/training.json", [](Json& json) { json["curve"][0].erase("tokens"); }),
+                       {"training.json", "tokens"}));
   EXPECT_TRUE(contains(message_with("topk/training.json", [](Json& json) { json["loss"] = "low"; }), {"training.json", "loss"}));
-  EXPECT_TRUE(contains(message_with("topk-description/summary.json", [](Json& json) { json.erase("clearest"); }), {"summary.json", "clearest"}));
+  EXPECT_TRUE(contains(message_with("topk-description/summary.json", [](Json& json) { json.erase("clearest"); }),
+                       {"summary.json", "clearest"}));
   EXPECT_TRUE(contains(message_with("steering.json", [](Json& json) { json.erase("prompt"); }), {"steering.json", "prompt"}));
   EXPECT_TRUE(contains(message_with("steering.json", [](Json& json) { json["steered"][0].erase("kl"); }), {"steering.json", "kl"}));
   EXPECT_TRUE(contains(message_with("steering.json", [](Json& json) { json["steered"] = 4; }), {"steering.json", "steered"}));

@@ -28,14 +28,14 @@ inline std::filesystem::path write_text(const std::filesystem::path& path, int d
 }
 
 /// Reconstructs every row of `width` numbers exactly: an atom for each axis and each of its two directions.
-inline TopKWeights perfect_weights(int64_t width) {
-  TopKWeights weights = TopKWeights::zeros(2 * width, width, 2 * width);
+inline AutoencoderWeights perfect_weights(int64_t width) {
+  AutoencoderWeights weights = AutoencoderWeights::zeros(2 * width, width);
   weights.encoder.copy_(torch::cat({torch::eye(width), -torch::eye(width)}));
   weights.decoder.copy_(weights.encoder);
   return weights;
 }
 
 /// Makes every row zero.
-inline TopKWeights silent_weights(int64_t width) { return TopKWeights::zeros(4, width, 2); }
+inline AutoencoderWeights silent_weights(int64_t width) { return AutoencoderWeights::zeros(4, width); }
 
 }  // namespace sememe

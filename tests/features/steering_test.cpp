@@ -77,7 +77,7 @@ class Steering : public ::testing::Test {
   torch::Tensor addition(double strength) const { return dictionary_.atoms()[3] * (kUnit * strength); }
 
   LanguageModel model_ = small_language_model();
-  TopKDictionary dictionary_{perfect_weights(16), Json::object()};
+  TopKDictionary dictionary_{perfect_weights(16), 32, Json::object()};
 };
 
 TEST_F(Steering, ReachesEveryTokenOfPromptAndContinuationOnce) {
@@ -143,9 +143,9 @@ TEST_F(Steering, ReportsTheShiftOfTheNextToken) {
 }
 
 TEST_F(Steering, AddsTheUnitDirectionWhateverTheAtomsNorm) {
-  TopKWeights weights = perfect_weights(16);
+  AutoencoderWeights weights = perfect_weights(16);
   weights.decoder.mul_(5.0);
-  EXPECT_EQ(steer(TopKDictionary(weights, Json::object()), model_, options({1.0}))["steered"],
+  EXPECT_EQ(steer(TopKDictionary(weights, 32, Json::object()), model_, options({1.0}))["steered"],
             steer(dictionary_, model_, options({1.0}))["steered"]);
 }
 
@@ -156,9 +156,9 @@ TEST_F(Steering, SteeringIsTheSameOnEachRun) {
 }
 
 TEST_F(Steering, TheUnitOfADescriptionIsTheTypicalContribution) {
-  TopKWeights weights = perfect_weights(16);
+  AutoencoderWeights weights = perfect_weights(16);
   weights.decoder.mul_(5.0);
-  EXPECT_NEAR(unit_of_description(TopKDictionary(weights, Json::object()), 3, 0.5).norm, 2.5, 1e-6);
+  EXPECT_NEAR(unit_of_description(TopKDictionary(weights, 32, Json::object()), 3, 0.5).norm, 2.5, 1e-6);
   EXPECT_TRUE(contains(error_from([&] { unit_of_description(dictionary_, 3, 0.0); }), {"latent 3", "never fired"}));
   EXPECT_THROW(unit_of_description(dictionary_, 32, 1.0), UsageError);
 }

@@ -29,7 +29,7 @@ struct Setting {
   }
 };
 
-std::vector<torch::Tensor> tensors(const TopKWeights& weights) {
+std::vector<torch::Tensor> tensors(const AutoencoderWeights& weights) {
   return {weights.encoder, weights.encoder_bias, weights.decoder, weights.decoder_bias};
 }
 
@@ -240,19 +240,19 @@ torch::Tensor whole_numbers(at::IntArrayRef shape, int64_t largest) {
   return torch::randint(-largest, largest + 1, shape).to(torch::kFloat);
 }
 
-TopKWeights whole_weights(int64_t latents, int64_t width, int64_t k) {
+AutoencoderWeights whole_weights(int64_t latents, int64_t width) {
   return {whole_numbers({latents, width}, 2), whole_numbers({latents}, 2), whole_numbers({latents, width}, 2),
-          whole_numbers({width}, 2), k};
+          whole_numbers({width}, 2)};
 }
 
 RC_GTEST_PROP(TopKDictionary, EncodesAsSortingDoes, ()) {
   torch::manual_seed(*rc::gen::inRange(0, 100000));
   const int64_t latents = *rc::gen::inRange<int64_t>(1, 20), width = *rc::gen::inRange<int64_t>(1, 5);
   const int64_t k = *rc::gen::inRange<int64_t>(1, latents + 1), rows = *rc::gen::inRange<int64_t>(0, 9);
-  const TopKDictionary dictionary(whole_weights(latents, width, k), Json::object());
+  const TopKDictionary dictionary(whole_weights(latents, width), k, Json::object());
   const torch::Tensor x = whole_numbers({rows, width}, 3);
   const SparseCodes codes = dictionary.encode(x);
-  const TopKWeights& weights = dictionary.weights();
+  const AutoencoderWeights& weights = dictionary.weights();
   const torch::Tensor u = torch::mm(x - weights.decoder_bias, weights.encoder.t()) + weights.encoder_bias;
   RC_ASSERT(codes.rows() == rows);
   torch::Tensor output = weights.decoder_bias.expand({rows, width}).clone();
@@ -276,27 +276,27 @@ RC_GTEST_PROP(TopKDictionary, EncodesAsSortingDoes, ()) {
 }
 
 TEST(TopKDictionary, TiesGoToTheLowerLatent) {
-  TopKWeights weights = TopKWeights::zeros(4, 1, 2);
+  AutoencoderWeights weights = AutoencoderWeights::zeros(4, 1);
   weights.encoder.copy_(torch::tensor({1.0f, 2.0f, 2.0f, 2.0f}).unsqueeze(1));
-  const SparseCodes codes = TopKDictionary(weights, Json::object()).encode(torch::ones({1, 1}));
+  const SparseCodes codes = TopKDictionary(weights, 2, Json::object()).encode(torch::ones({1, 1}));
   EXPECT_TRUE(torch::equal(codes.atoms, torch::tensor({1, 2}, torch::kInt)));
 }
 
 TEST(TopKDictionary, FewerPositiveThanKAreFewerCodes) {
-  TopKWeights weights = TopKWeights::zeros(3, 1, 3);
+  AutoencoderWeights weights = AutoencoderWeights::zeros(3, 1);
   weights.encoder.copy_(torch::tensor({-1.0f, 0.0f, 2.0f}).unsqueeze(1));
-  const SparseCodes codes = TopKDictionary(weights, Json::object()).encode(torch::ones({1, 1}));
+  const SparseCodes codes = TopKDictionary(weights, 3, Json::object()).encode(torch::ones({1, 1}));
   EXPECT_TRUE(torch::equal(codes.atoms, torch::tensor({2}, torch::kInt)));
   EXPECT_TRUE(torch::equal(codes.values, torch::tensor({2.0f})));
 }
 
 TEST(TopKDictionary, WithAsManyCodesAsLatentsIsRelu) {
-  TopKWeights weights = TopKWeights::zeros(9, 4, 9);
+  AutoencoderWeights weights = AutoencoderWeights::zeros(9, 4);
   torch::manual_seed(1);
   weights.encoder.normal_();
   weights.decoder.normal_();
   weights.decoder_bias.normal_();
-  const TopKDictionary dictionary(weights, Json::object());
+  const TopKDictionary dictionary(weights, 9, Json::object());
   const torch::Tensor x = torch::randn({30, 4});
   const torch::Tensor wanted =
       torch::mm(torch::mm(x - weights.decoder_bias, weights.encoder.t()).relu(), weights.decoder) + weights.decoder_bias;
@@ -306,9 +306,9 @@ TEST(TopKDictionary, WithAsManyCodesAsLatentsIsRelu) {
 TEST(TopKDictionary, EncodesManyRowsAsItEncodesEach) {
   // 64 MiB of pre-activations are 64 rows here: 150 rows are three parts.
   torch::manual_seed(1);
-  TopKWeights weights = TopKWeights::zeros(1 << 18, 1, 3);
+  AutoencoderWeights weights = AutoencoderWeights::zeros(1 << 18, 1);
   weights.encoder.normal_();
-  const TopKDictionary dictionary(weights, Json::object());
+  const TopKDictionary dictionary(weights, 3, Json::object());
   const torch::Tensor x = torch::randn({150, 1});
   const SparseCodes all = dictionary.encode(x);
   ASSERT_EQ(all.rows(), 150);
@@ -322,7 +322,7 @@ TEST(TopKDictionary, EncodesManyRowsAsItEncodesEach) {
 }
 
 TEST(TopKDictionary, WrongInputsAreRefused) {
-  const TopKDictionary dictionary(TopKWeights::zeros(3, 2, 1), Json::object());
+  const TopKDictionary dictionary(AutoencoderWeights::zeros(3, 2), 1, Json::object());
   torch::Tensor x = torch::zeros({5, 2});
   x[4][1] = std::numeric_limits<float>::quiet_NaN();
   EXPECT_TRUE(contains(error_from([&] { dictionary.encode(x); }), {"row 4", "nan"}));
@@ -331,7 +331,7 @@ TEST(TopKDictionary, WrongInputsAreRefused) {
 }
 
 TEST(TopKDictionary, CodesOfAnotherDictionaryAreRefused) {
-  const TopKDictionary dictionary(TopKWeights::zeros(3, 2, 1), Json::object());
+  const TopKDictionary dictionary(AutoencoderWeights::zeros(3, 2), 1, Json::object());
   const SparseCodes codes{torch::tensor({0, 1}, torch::kLong), torch::tensor({3}, torch::kInt), torch::ones({1})};
   EXPECT_THROW(dictionary.decode(codes), Error);
 }
@@ -341,9 +341,9 @@ class TopKFolder : public ScratchFolder {
   void SetUp() override {
     ScratchFolder::SetUp();
     torch::manual_seed(1);
-    TopKWeights weights = TopKWeights::zeros(6, 4, 2);
+    AutoencoderWeights weights = AutoencoderWeights::zeros(6, 4);
     for (const torch::Tensor& tensor : tensors(weights)) torch::Tensor(tensor).normal_();
-    dictionary_ = std::make_shared<TopKDictionary>(weights, Json{{"site", "blocks.1.output"}});
+    dictionary_ = std::make_shared<TopKDictionary>(weights, 2, Json{{"site", "blocks.1.output"}});
     dictionary_->save(folder_);
   }
   /// What loading says after one member of config.json was changed.
@@ -372,7 +372,7 @@ TEST_F(TopKFolder, LoadingGivesBackEveryBit) {
   ASSERT_TRUE(loaded);
   for (size_t i = 0; i < 4; ++i)
     EXPECT_TRUE(torch::equal(tensors(loaded->weights())[i], tensors(dictionary_->weights())[i])) << i;
-  EXPECT_EQ(loaded->weights().k, 2);
+  EXPECT_EQ(loaded->k(), 2);
   EXPECT_EQ(read_json(folder_ / "config.json")["site"], "blocks.1.output");
   std::filesystem::create_directory(folder_ / "again");
   loaded->save(folder_ / "again");

@@ -1,0 +1,47 @@
+#include "sememe/features/autoencoder.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace sememe {
+namespace {
+
+constexpr int64_t kPartBytes = int64_t{64} << 20;  // pre-activations that encode() holds at a time
+
+}  // namespace
+
+Autoencoder::Autoencoder(AutoencoderWeights weights, Json config) : weights_(std::move(weights)), config_(std::move(config)) {}
+
+SparseCodes Autoencoder::encode_in_parts(const torch::Tensor& x, const Select& select) const {
+  check_inputs(x, width());
+  const torch::NoGradGuard no_autograd;
+  const torch::Tensor rows = x.to(torch::kCPU, torch::kFloat);
+  const int64_t part = std::max<int64_t>(1, kPartBytes / (size() * 4));
+  SparseCodesBuilder builder;
+  SelectedCodes codes;
+  for (int64_t begin = 0; begin < rows.size(0); begin += part) {
+    const torch::Tensor some = rows.narrow(0, begin, std::min(part, rows.size(0) - begin));
+    torch::Tensor pre_activations = torch::addmm(weights_.encoder_bias, some - weights_.decoder_bias, weights_.encoder.t());
+    select(pre_activations, begin, codes);
+    builder.append(codes);
+  }
+  return builder.finish();
+}
+
+torch::Tensor Autoencoder::decode(const SparseCodes& codes) const {
+  return decode_sparse(codes, weights_.decoder, weights_.decoder_bias);
+}
+
+void Autoencoder::save(const std::filesystem::path& folder) const {
+  Json config = config_;
+  config["architecture"] = architecture();
+  config["latents"] = size();
+  config["width"] = width();
+  config.update(settings());
+  NamedTensors tensors = weights_.named();
+  for (const auto& tensor : own_tensors()) tensors.push_back(tensor);
+  save_tensors(folder / "dictionary.safetensors", tensors);
+  write_json(folder / "config.json", config);
+}
+
+}  // namespace sememe
