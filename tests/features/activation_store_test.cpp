@@ -281,9 +281,20 @@ TEST_F(StoreFolder, GradientsStayWithTheirRows) {
 
 TEST_F(StoreFolder, AnotherSeedIsAnotherOrder) {
   const ActivationStore store = ActivationStore::open(npy(counting(0, 300, 1)));
-  const float all = std::numeric_limits<float>::infinity();
-  EXPECT_FALSE(torch::equal(ShuffledActivations(store, 1, all).next(300).activations, ShuffledActivations(store, 2, all).next(300).activations));
-  EXPECT_TRUE(torch::equal(ShuffledActivations(store, 1, all).next(300).activations, ShuffledActivations(store, 1, all).next(300).activations));
+  const auto order = [&](uint64_t seed) {
+    return ShuffledActivations(store, seed, std::numeric_limits<float>::infinity()).next(300).activations;
+  };
+  EXPECT_TRUE(torch::equal(order(1), order(1)));
+  EXPECT_FALSE(torch::equal(order(1), order(2)));
+}
+
+TEST_F(StoreFolder, BlocksOfRowsComeInAnotherOrderEachEpoch) {
+  // A buffer of one block of 256 rows: which block a row came from shows the order of the blocks.
+  ShuffledActivations rows(ActivationStore::open(npy(counting(0, 256 * 12, 1))), 5, std::numeric_limits<float>::infinity(), 256);
+  const auto blocks = [&] { return (rows.next(256 * 12).activations / 256).floor(); };
+  const torch::Tensor first = blocks(), second = blocks();
+  EXPECT_FALSE(torch::equal(first, second));
+  EXPECT_FALSE(torch::equal(first, std::get<0>(first.sort(0))));
 }
 
 TEST_F(StoreFolder, RowsOfLargeNormAreLeftOut) {

@@ -14,7 +14,8 @@
 namespace sememe {
 namespace {
 
-const DictionaryTrainingOptions kFortySteps{.architecture = "gsae", .latents = 64, .k = 4, .tokens = 20000, .batch = 500, .dead_after = 1500};
+const DictionaryTrainingOptions kFortySteps{
+    .architecture = "gsae", .latents = 64, .k = 4, .tokens = 20000, .batch = 500, .dead_after = 1500};
 
 class TrainingFolder : public ScratchFolder {
  protected:
@@ -23,7 +24,8 @@ class TrainingFolder : public ScratchFolder {
     torch::manual_seed(11);
     directions_ = torch::nn::functional::normalize(torch::randn({atoms, width}));
     const torch::Tensor codes = (torch::rand({rows, atoms}) < density) * (torch::rand({rows, atoms}) + 0.5);
-    save_tensors(folder_ / "x.safetensors", {{"activations", torch::mm(codes, directions_)}, {"gradients", torch::randn({rows, width})}});
+    save_tensors(folder_ / "x.safetensors",
+                 {{"activations", torch::mm(codes, directions_)}, {"gradients", torch::randn({rows, width})}});
     return ActivationStore::open(folder_ / "x.safetensors");
   }
   ActivationStore small() { return planted(5000, 64, 24, 0.03); }
@@ -36,37 +38,45 @@ class TrainingFolder : public ScratchFolder {
 };
 
 /// Trains in another process, since the flag of an interrupt stays set: every run ends after one step and the next goes on from its
-/// checkpoint. That of step 30 of 40 is left at d.checkpoint.
+/// checkpoint. The last one is left at d.checkpoint.
 class InterruptedTraining : public TrainingFolder {
  protected:
   void SetUp() override {
     TrainingFolder::SetUp();
     store_ = std::make_unique<ActivationStore>(small());
+  }
+  void interrupt_until(int64_t step) {
     ::testing::FLAGS_gtest_death_test_style = "threadsafe";
     setenv("INTERRUPTED_TRAINING", (folder_ / "d.checkpoint").c_str(), 0);  // the other process has another folder
-    EXPECT_EXIT(leave_checkpoint(), ::testing::ExitedWithCode(0), "");
+    EXPECT_EXIT(leave_checkpoint(step), ::testing::ExitedWithCode(0), "");
     unsetenv("INTERRUPTED_TRAINING");
     ASSERT_TRUE(std::filesystem::exists(folder_ / "d.checkpoint"));
   }
-
-  [[noreturn]] void leave_checkpoint() {
+  [[noreturn]] void leave_checkpoint(int64_t last) {
     catch_interrupts();
     std::raise(SIGINT);
-    for (int step = 1; step <= 30; ++step) {
-      const std::string said = error_from([&] { train_dictionary(*store_, resumed(), folder_ / "d"); });
-      if (!contains(said, {fmt::format("interrupted at step {} of 40", step), "--resume"})) std::exit(1);
-    }
+    for (int64_t step = 1; step <= last; ++step)
+      if (!contains(message(*store_, resumed()), {fmt::format("interrupted at step {} of ", step), "--resume"})) std::exit(1);
     const bool left = std::filesystem::exists(folder_ / "d");
     std::filesystem::rename(folder_ / "d.checkpoint", std::getenv("INTERRUPTED_TRAINING"));
     std::filesystem::remove_all(folder_);
     std::exit(left ? 2 : 0);
   }
-  static DictionaryTrainingOptions resumed() {
-    DictionaryTrainingOptions options = kFortySteps;
+  DictionaryTrainingOptions resumed() const {
+    DictionaryTrainingOptions options = options_;
     options.resume = true;
     return options;
   }
+  void expect_the_same_as_uninterrupted() {
+    const Json result = train_dictionary(*store_, resumed(), folder_ / "d");
+    EXPECT_FALSE(std::filesystem::exists(folder_ / "d.checkpoint"));
+    const Json whole = train_dictionary(*store_, options_, folder_ / "whole");
+    EXPECT_EQ(weights("whole"), weights("d"));
+    EXPECT_EQ(read_file(folder_ / "whole" / "config.json"), read_file(folder_ / "d" / "config.json"));
+    for (const char* const key : {"loss", "fvu", "l0", "dead", "curve"}) EXPECT_EQ(whole[key], result[key]) << key;
+  }
 
+  DictionaryTrainingOptions options_ = kFortySteps;
   std::unique_ptr<ActivationStore> store_;
 };
 
@@ -106,12 +116,14 @@ TEST_F(TrainingFolder, IsTheSameOnEachRun) {
 }
 
 TEST_F(InterruptedTraining, EndsInTheSameDictionary) {
-  const Json resumed_result = train_dictionary(*store_, resumed(), folder_ / "d");
-  EXPECT_FALSE(std::filesystem::exists(folder_ / "d.checkpoint"));
-  const Json whole = train_dictionary(*store_, kFortySteps, folder_ / "whole");
-  EXPECT_EQ(weights("whole"), weights("d"));
-  EXPECT_EQ(read_file(folder_ / "whole" / "config.json"), read_file(folder_ / "d" / "config.json"));
-  for (const char* const key : {"loss", "fvu", "l0", "dead", "curve"}) EXPECT_EQ(whole[key], resumed_result[key]) << key;
+  interrupt_until(39);
+  expect_the_same_as_uninterrupted();
+}
+
+TEST_F(InterruptedTraining, DrawsTheSameCurve) {
+  options_.batch = 50;  // 400 steps are 200 points, and 31 end within one
+  interrupt_until(31);
+  expect_the_same_as_uninterrupted();
 }
 
 TEST_F(TrainingFolder, ResumingWithoutACheckpointStartsAnew) {
@@ -124,6 +136,7 @@ TEST_F(TrainingFolder, ResumingWithoutACheckpointStartsAnew) {
 }
 
 TEST_F(InterruptedTraining, IsNotResumedWithOtherSettings) {
+  interrupt_until(3);
   const auto refused = [&](auto change, const char* key) {
     DictionaryTrainingOptions other = resumed();
     change(other);
@@ -140,6 +153,7 @@ TEST_F(InterruptedTraining, IsNotResumedWithOtherSettings) {
 }
 
 TEST_F(InterruptedTraining, NamesADamagedCheckpoint) {
+  interrupt_until(3);
   const SafetensorsFile good(folder_ / "d.checkpoint");
   const Json state = parse_json(good.metadata().at("sememe"), "state");
   NamedTensors tensors;
