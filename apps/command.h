@@ -47,5 +47,6 @@ void add_describe_commands(CLI::App& dictionary);
 void add_report_command(CLI::App& program);
 void add_tokenizer_commands(CLI::App& program);
 void add_study_commands(CLI::App& program);
+void add_bench_commands(CLI::App& program);
 
 }  // namespace sememe

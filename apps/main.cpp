@@ -21,6 +21,7 @@ int main(int count, char** arguments) {
     sememe::add_report_command(program);
     sememe::add_tokenizer_commands(program);
     sememe::add_study_commands(program);
+    sememe::add_bench_commands(program);
     program.parse(count, arguments);
     return 0;
   } catch (const CLI::Success& done) {

@@ -70,6 +70,21 @@ void select_above(const torch::Tensor& gates, const torch::Tensor& values, const
   });
 }
 
+void SelectedCodes::close_up(int64_t k, const std::vector<int32_t>& counts) {
+  // In place, since an entry never moves to the right.
+  offsets.assign(1, 0);
+  int64_t entries = 0;
+  for (int64_t row = 0; row < static_cast<int64_t>(counts.size()); ++row) {
+    for (int64_t place = row * k; place < row * k + counts[row]; ++place, ++entries) {
+      atoms[entries] = atoms[place];
+      values[entries] = values[place];
+    }
+    offsets.push_back(entries);
+  }
+  atoms.resize(entries);
+  values.resize(entries);
+}
+
 void select_codes(const torch::Tensor& pre_activations, const kernels::TopKOptions& options, SelectedCodes& codes) {
   const int64_t rows = pre_activations.size(0), k = options.k;
   std::vector<int32_t> counts(rows);
@@ -78,18 +93,7 @@ void select_codes(const torch::Tensor& pre_activations, const kernels::TopKOptio
   const auto fault = kernels::top_k(pre_activations.data_ptr<float>(), rows, pre_activations.size(1), options,
                                     {codes.atoms.data(), codes.values.data(), counts.data()});
   if (fault) fail("{}: the weights or the activations are out of range", kernels::describe(*fault));
-  // The kernel leaves k places a row; they are closed up in place, since an entry never moves to the right.
-  codes.offsets.assign(1, 0);
-  int64_t entries = 0;
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t place = row * k; place < row * k + counts[row]; ++place, ++entries) {
-      codes.atoms[entries] = codes.atoms[place];
-      codes.values[entries] = codes.values[place];
-    }
-    codes.offsets.push_back(entries);
-  }
-  codes.atoms.resize(entries);
-  codes.values.resize(entries);
+  codes.close_up(k, counts);
 }
 
 void decode_codes(const kernels::CodeRows& codes, const torch::Tensor& decoder, const torch::Tensor& bias,

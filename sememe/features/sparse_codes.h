@@ -19,6 +19,9 @@ struct SelectedCodes {
   std::vector<float> values;  ///< > 0
 
   int64_t rows() const { return static_cast<int64_t>(offsets.size()) - 1; }
+  /// Turns k places a row, as the selecting kernels fill them, into compressed rows.
+  /// @param counts [rows] how many of a row's places are filled
+  void close_up(int64_t k, const std::vector<int32_t>& counts);
   kernels::CodeRows view() const { return {rows(), offsets.data(), atoms.data(), values.data()}; }
 };
 

@@ -1,6 +1,7 @@
 #include "sememe/kernels/bfloat16.h"
 
 #include <bit>
+#include <cmath>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "sememe/kernels/bfloat16.cpp"
@@ -44,6 +45,26 @@ void round_vector(const float* values, int64_t n, uint16_t* rounded) {
   for (; at < n; ++at) rounded[at] = rounded_to_bfloat16(values[at]);
 }
 
+float rounding_error_vector(const float* values, const uint16_t* rounded, int64_t n) {
+  const hn::ScalableTag<float> floats;
+  const hn::RebindToUnsigned<decltype(floats)> words;
+  const hn::Rebind<uint16_t, decltype(floats)> halves;
+  const int64_t lanes = hn::Lanes(floats);
+  auto sum = hn::Zero(floats);
+  int64_t at = 0;
+  for (; at + lanes <= n; at += lanes) {
+    const auto half = hn::BitCast(floats, hn::ShiftLeft<16>(hn::PromoteTo(words, hn::LoadU(halves, rounded + at))));
+    const auto lost = hn::Sub(hn::LoadU(floats, values + at), half);
+    sum = hn::MulAdd(lost, lost, sum);
+  }
+  float total = hn::GetLane(hn::SumOfLanes(floats, sum));
+  for (; at < n; ++at) {
+    const float lost = values[at] - std::bit_cast<float>(uint32_t{rounded[at]} << 16);
+    total += lost * lost;
+  }
+  return std::sqrt(total);
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace sememe::kernels
 HWY_AFTER_NAMESPACE();
@@ -52,9 +73,14 @@ HWY_AFTER_NAMESPACE();
 namespace sememe::kernels {
 
 HWY_EXPORT(round_vector);
+HWY_EXPORT(rounding_error_vector);
 
 void round_to_bfloat16(const float* values, int64_t n, uint16_t* rounded) {
   HWY_DYNAMIC_DISPATCH(round_vector)(values, n, rounded);
+}
+
+float rounding_error(const float* values, const uint16_t* rounded, int64_t n) {
+  return HWY_DYNAMIC_DISPATCH(rounding_error_vector)(values, rounded, n);
 }
 
 void round_to_bfloat16_reference(const float* values, int64_t n, uint16_t* rounded) {

@@ -44,7 +44,7 @@ class RowOfProducts {
  public:
   HWY_INLINE RowOfProducts(const ApproximateProducts& from, int64_t row, int64_t latents)
       : products_(from), offset_(row * latents), input_error_(hn::Set(Floats(), from.input_errors[row])),
-        // Half a unit in the last place of bfloat16, or some of float32 for the sums formed here.
+        // Half a unit in the last place of bfloat16, or a few of float32 for the sums formed here.
         rounding_(hn::Set(Floats(), from.bfloat16 ? 0x1.01p-8f : 0x1p-21f)), smallest_(hn::Set(Floats(), 0x1p-120f)) {}
 
   HWY_INLINE hn::Vec<Floats> product(int64_t at) const {

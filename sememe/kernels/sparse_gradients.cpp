@@ -1,6 +1,6 @@
 #include "sememe/kernels/sparse_gradients.h"
 
-#include <vector>
+#include <algorithm>
 
 #include "sememe/base/threads.h"
 #include "sememe/kernels/weighted_rows.h"
@@ -35,16 +35,23 @@ void sparse_code_gradients_reference(const CodeRows& codes, const float* output_
   }
 }
 
+void add_atom_gradient(const CodeColumns& columns, int64_t atom, const float* weights, const float* row_vectors, int64_t width,
+                       float* gradient) {
+  // The weights are gathered a few at a time, so that an atom of any number of entries needs no memory.
+  constexpr int64_t kGathered = 256;
+  float ordered[kGathered];
+  for (int64_t first = columns.offsets[atom]; first < columns.offsets[atom + 1]; first += kGathered) {
+    const int64_t count = std::min(kGathered, columns.offsets[atom + 1] - first);
+    for (int64_t i = 0; i < count; ++i) ordered[i] = weights[columns.entries[first + i]];
+    add_weighted_rows(gradient, width, columns.rows.data() + first, ordered, count, row_vectors);
+  }
+}
+
 void add_atom_gradients(const CodeColumns& columns, const float* weights, const float* row_vectors, int64_t width,
                         float* gradients) {
   parallel_for(columns.size(), 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> ordered;
-    for (int64_t atom = begin; atom < end; ++atom) {
-      const int64_t first = columns.offsets[atom], count = columns.offsets[atom + 1] - first;
-      ordered.resize(count);
-      for (int64_t i = 0; i < count; ++i) ordered[i] = weights[columns.entries[first + i]];
-      add_weighted_rows(gradients + atom * width, width, columns.rows.data() + first, ordered.data(), count, row_vectors);
-    }
+    for (int64_t atom = begin; atom < end; ++atom)
+      add_atom_gradient(columns, atom, weights, row_vectors, width, gradients + atom * width);
   });
 }
 

@@ -21,6 +21,11 @@ void sparse_code_gradients(const CodeRows& codes, const float* output_gradients,
 void sparse_code_gradients_reference(const CodeRows& codes, const float* output_gradients, const float* decoder, int64_t size,
                                      int64_t width, float* code_gradients);
 
+/// gradient += sum over one atom's entries of weights[entry] * row_vectors[row of entry]: what the two below do for all atoms.
+/// @param gradient [width], added to
+void add_atom_gradient(const CodeColumns& columns, int64_t atom, const float* weights, const float* row_vectors, int64_t width,
+                       float* gradient);
+
 /// gradients[atom] += sum over the atom's entries of weights[entry] * row_vectors[row of entry]; atoms run in parallel.
 /// The decoder's gradient with weights = codes.values and row_vectors = dLoss/dreconstruction; the encoder's (stored by atom)
 /// with weights = the code gradients and row_vectors = the inputs.

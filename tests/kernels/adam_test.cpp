@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <vector>
 
@@ -97,6 +98,13 @@ TEST(Bfloat16, EveryTargetRoundsToNearestEven) {
       round_to_bfloat16_reference(values.data(), static_cast<int64_t>(n), reference.data());
       EXPECT_EQ(ours, reference);
     }
+  });
+  on_every_target([&] {
+    std::vector<uint16_t> rounded(more.size());
+    round_to_bfloat16(more.data(), static_cast<int64_t>(more.size()), rounded.data());
+    double lost = 0;
+    for (size_t i = 0; i < 987; ++i) lost += std::pow(more[i] - std::bit_cast<float>(uint32_t{rounded[i]} << 16), 2.0);
+    EXPECT_NEAR(rounding_error(more.data(), rounded.data(), 987), std::sqrt(lost), 1e-6);
   });
   std::vector<uint16_t> rounded(values.size());
   round_to_bfloat16(values.data(), static_cast<int64_t>(values.size()), rounded.data());
