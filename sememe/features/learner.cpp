@@ -28,6 +28,16 @@ torch::Tensor geometric_median(const torch::Tensor& rows) {
   return median.to(torch::kFloat);
 }
 
+void restore_tensors(const NamedTensors& state, const SafetensorsFile& file) {
+  const torch::NoGradGuard no_autograd;
+  for (const auto& [name, tensor] : state) {
+    const torch::Tensor saved = load_tensor(file, name);
+    if (saved.sizes() != tensor.sizes() || saved.scalar_type() != tensor.scalar_type())
+      fail("{}: the tensor \"{}\" has another shape or type than this training", file.path().string(), name);
+    torch::Tensor(tensor).copy_(saved);
+  }
+}
+
 ActivationStatistics measure_activations(const torch::Tensor& sample) {
   ActivationStatistics statistics;
   statistics.mean_norm = sample.norm(2, {1}).mean(torch::kDouble).item<double>();

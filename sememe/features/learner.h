@@ -5,7 +5,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "sememe/base/json.h"
 #include "sememe/features/activation_store.h"
@@ -29,6 +31,16 @@ struct LearnerOptions {
   int64_t auxiliary_k = -1;         ///< dead latents that model the error, per row; -1 takes width / 2, 0 turns AuxK off
   int64_t dead_after = 10'000'000;  ///< a latent is dead after this many rows without being selected
   GradientSelection gradient{};
+  bool multi_top_k = false;  ///< adds 1/8 of the loss with 4 k codes (Gao et al. 2024, section 4.3)
+  int64_t steps = 0;         ///< length of the run, of which warm-ups are shares; 0 if it is not known
+
+  // Empty takes the architecture's own default.
+  std::optional<double> sparsity{};     ///< weight of the sparsity term
+  std::optional<double> target_l0{};    ///< jumprelu: L0 that the sparsity term aims at
+  std::optional<std::string> penalty{};  ///< relu: decoder-norm or classic; jumprelu: l0 or tanh
+  std::optional<double> attribution{};  ///< attribution: weight of the latents' influence on the loss
+  std::optional<double> unexplained{};  ///< attribution: weight of the error's influence on the loss
+  std::optional<std::vector<int64_t>> prefixes{};  ///< matryoshka: numbers of latents, ascending, the last all of them
 };
 
 /// Measured once on a sample, before training.
@@ -44,6 +56,10 @@ ActivationStatistics measure_activations(const torch::Tensor& sample);
 
 /// The point of least summed distance to the rows (Weiszfeld 1937, Vardi & Zhang 2000), float64 inside; at most 100 rounds.
 torch::Tensor geometric_median(const torch::Tensor& rows);
+
+/// Copies the tensors of a checkpoint into those of state().
+/// @throws Error naming file and tensor if one is missing or of another shape or type
+void restore_tensors(const NamedTensors& state, const SafetensorsFile& file);
 
 struct StepReport {
   double loss = 0.0;

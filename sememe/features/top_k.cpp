@@ -12,6 +12,7 @@ namespace sememe {
 namespace {
 
 constexpr double kAuxiliaryWeight = 1.0 / 32.0;
+constexpr double kMultiTopKWeight = 1.0 / 8.0;
 
 /// Adam (Kingma & Ba 2015) on one row, betas 0.9 and 0.999, epsilon as in Gao et al.
 struct AdamStep {
@@ -109,33 +110,56 @@ double TopKLearner::add_auxiliary(const torch::Tensor& centred, const torch::Ten
   return loss;
 }
 
+void TopKLearner::compute_pre_activations(const torch::Tensor& centred) {
+  if (!pre_activations_.defined() || pre_activations_.size(0) != centred.size(0))
+    pre_activations_ = torch::empty({centred.size(0), options_.latents});
+  torch::addmm_out(pre_activations_, weights_.encoder_bias, centred, weights_.encoder.t());
+}
+
+void TopKLearner::select(const ActivationRows& rows, const torch::Tensor& centred, int64_t k, SelectedCodes& codes) {
+  compute_pre_activations(centred);
+  kernels::TopKOptions options = selection(rows);
+  options.k = k;
+  select_codes(pre_activations_, options, codes);
+}
+
+TopKLearner::Reconstruction TopKLearner::add_reconstruction(const SelectedCodes& codes, const torch::Tensor& x,
+                                                            const torch::Tensor& centred, double weight) {
+  if (!reconstruction_.defined() || reconstruction_.sizes() != x.sizes()) reconstruction_ = torch::empty_like(x);
+  decode_codes(codes.view(), weights_.decoder, weights_.decoder_bias, reconstruction_);
+  const torch::Tensor error = x - reconstruction_;
+  const torch::Tensor to_reconstruction = error * (-2.0 * weight);
+  add_code_gradients(codes, centred, to_reconstruction, weights_.decoder, gradients_.encoder, gradients_.encoder_bias,
+                     gradients_.decoder);
+  return {error.square().sum().item<double>(), error, to_reconstruction.sum(0)};
+}
+
 StepReport TopKLearner::compute_gradients(const ActivationRows& rows) {
   const torch::NoGradGuard no_autograd;
   const int64_t batch = rows.activations.size(0);
   check_inputs(rows.activations, options_.width);
-  if (!reconstruction_.defined() || reconstruction_.size(0) != batch) {
-    pre_activations_ = torch::empty({batch, options_.latents});
-    reconstruction_ = torch::empty({batch, options_.width});
-  }
   const torch::Tensor x = rows.activations * input_scale_;
   const torch::Tensor centred = x - weights_.decoder_bias;
-  torch::addmm_out(pre_activations_, weights_.encoder_bias, centred, weights_.encoder.t());
-  select_codes(pre_activations_, selection(rows), codes_);
-  decode_codes(codes_.view(), weights_.decoder, weights_.decoder_bias, reconstruction_);
-
+  const double spread = static_cast<double>(batch) * variance_;
   for (const auto& [name, gradient] : gradients_.named()) gradient.zero_();
-  const torch::Tensor error = x - reconstruction_;
-  const double squares = error.square().sum().item<double>(), spread = static_cast<double>(batch) * variance_;
-  const torch::Tensor to_reconstruction = error * (-2.0 / spread);
-  add_code_gradients(codes_, centred, to_reconstruction, weights_.decoder, gradients_.encoder, gradients_.encoder_bias,
-                     gradients_.decoder);
-  const double auxiliary = add_auxiliary(centred, error);
+
+  double more_squares = 0.0;
+  torch::Tensor to_output = torch::zeros({options_.width});
+  if (options_.multi_top_k) {
+    select(rows, centred, std::min(4 * options_.k, options_.latents), more_codes_);
+    const Reconstruction more = add_reconstruction(more_codes_, x, centred, kMultiTopKWeight / spread);
+    more_squares = kMultiTopKWeight * more.squares;
+    to_output += more.to_output;
+  }
+  select(rows, centred, options_.k, codes_);
+  const Reconstruction main = add_reconstruction(codes_, x, centred, 1.0 / spread);
+  const double auxiliary = add_auxiliary(centred, main.error);
   // The decoder's bias is added to the output and taken from the encoder's input.
-  gradients_.decoder_bias.copy_(to_reconstruction.sum(0) - torch::mv(weights_.encoder.t(), gradients_.encoder_bias));
+  gradients_.decoder_bias.copy_(to_output + main.to_output - torch::mv(weights_.encoder.t(), gradients_.encoder_bias));
 
   StepReport report;
-  report.fvu = squares / spread;
-  report.loss = report.fvu + kAuxiliaryWeight * auxiliary;
+  report.fvu = main.error.square().sum().item<double>() / spread;
+  report.loss = (main.squares + more_squares) / spread + kAuxiliaryWeight * auxiliary;
   report.l0 = static_cast<double>(codes_.values.size()) / static_cast<double>(batch);
   return report;
 }
@@ -214,14 +238,7 @@ NamedTensors TopKLearner::state() const {
   return state;
 }
 
-void TopKLearner::restore(const SafetensorsFile& file) {
-  for (auto& [name, tensor] : state()) {
-    const torch::Tensor saved = load_tensor(file, name);
-    if (saved.sizes() != tensor.sizes() || saved.scalar_type() != tensor.scalar_type())
-      fail("{}: the tensor \"{}\" has another shape or type than this training", file.path().string(), name);
-    torch::Tensor(tensor).copy_(saved);
-  }
-}
+void TopKLearner::restore(const SafetensorsFile& file) { restore_tensors(state(), file); }
 
 std::shared_ptr<Dictionary> load_top_k(const Json& config, const SafetensorsFile& file) {
   AutoencoderWeights weights = AutoencoderWeights::load(config, file);

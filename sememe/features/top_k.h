@@ -49,7 +49,8 @@ class TopKLearner : public DictionaryLearner {
   void restore(const SafetensorsFile& file) override;
 
   /// Loss of a batch and its gradients with respect to weights(), which are left as they are:
-  /// sum ||x - x^||^2 / (batch variance) + 1/32 AuxK. The codes' choice is a constant.
+  /// sum ||x - x^||^2 / (batch variance) + 1/32 AuxK, and 1/8 of the first term with 4 k codes if options.multi_top_k. The codes' choice
+  /// is a constant.
   StepReport compute_gradients(const ActivationRows& rows);
   const AutoencoderWeights& weights() const { return weights_; }
   const AutoencoderWeights& gradients() const { return gradients_; }
@@ -59,13 +60,28 @@ class TopKLearner : public DictionaryLearner {
   const torch::Tensor& rows_since_selected() const { return rows_since_selected_; }
 
  protected:
+  /// The codes of a batch, of about k latents a row, from `centred` = x - decoder_bias [batch, width].
+  virtual void select(const ActivationRows& rows, const torch::Tensor& centred, int64_t k, SelectedCodes& codes);
+  /// Fills pre_activations_.
+  void compute_pre_activations(const torch::Tensor& centred);
+
+  struct Reconstruction {
+    double squares;           ///< what was added to the loss, over `weight`
+    torch::Tensor error;      ///< [batch, width] x - x^
+    torch::Tensor to_output;  ///< [width] gradient of what was added with respect to the bias of the output
+  };
+  /// Decodes codes and adds the gradients of weight * sum ||x - x^||^2 to all but the decoder's bias.
+  virtual Reconstruction add_reconstruction(const SelectedCodes& codes, const torch::Tensor& x, const torch::Tensor& centred, double weight);
+
   /// How the rows of this batch are to be ranked; what it points to lives until the next call.
   virtual kernels::TopKOptions selection(const ActivationRows& rows);
   /// The weights for inputs that are not scaled.
   AutoencoderWeights unscaled_weights() const;
 
   LearnerOptions options_;
-  AutoencoderWeights weights_;
+  AutoencoderWeights weights_, gradients_;
+  torch::Tensor pre_activations_;  // [batch, latents]
+  SelectedCodes codes_;            // of the last batch
 
  private:
   void initialize(const ActivationStatistics& statistics);
@@ -76,10 +92,10 @@ class TopKLearner : public DictionaryLearner {
   void apply_adam(double learning_rate);
 
   double input_scale_ = 1.0, variance_ = 1.0;
-  AutoencoderWeights gradients_, first_moments_, second_moments_;
+  AutoencoderWeights first_moments_, second_moments_;
   torch::Tensor rows_since_selected_, step_;
-  torch::Tensor pre_activations_, reconstruction_;
-  SelectedCodes codes_, auxiliary_codes_;
+  torch::Tensor reconstruction_;
+  SelectedCodes auxiliary_codes_, more_codes_;
 };
 
 std::shared_ptr<Dictionary> load_top_k(const Json& config, const SafetensorsFile& file);
