@@ -159,6 +159,15 @@ class RowRanking {
   /// @return whether the row could be ranked
   bool rank(int64_t row) {
     const bool by_influence = options_.score != SelectionScore::kValue && has_influence(row);
+    if (!rank_by(row, by_influence)) return false;
+    // Inputs that are not zero can still be at right angles to every atom.
+    const bool nothing_left = output_.counts[row] == 0 && by_influence && options_.score == SelectionScore::kProduct;
+    return !nothing_left || any_product(row) || rank_by(row, false);
+  }
+  const UnrankableEntry& fault() const { return fault_; }
+
+ private:
+  bool rank_by(int64_t row, bool by_influence) {
     int64_t count = HWY_DYNAMIC_DISPATCH(candidates_of_row)(input_, row, options_, by_influence, bounds_, scratch_);
     if (count < 0) {  // a sum in low precision went out of range; the exact ones may not
       count = input_.latents;
@@ -174,9 +183,15 @@ class RowRanking {
     keep(row, count);
     return true;
   }
-  const UnrankableEntry& fault() const { return fault_; }
 
- private:
+  bool any_product(int64_t row) {
+    scores_.resize(input_.latents);
+    std::iota(scratch_.latents.begin(), scratch_.latents.begin() + input_.latents, 0);
+    dot_rows(scores_.data(), input_.influence->inputs + row * input_.width, input_.width, scratch_.latents.data(), input_.latents,
+             input_.influence->matrix);
+    return std::any_of(scores_.begin(), scores_.end(), [](float g) { return g != 0.0f; });
+  }
+
   bool has_influence(int64_t row) const {
     const float* const inputs = input_.influence->inputs + row * input_.width;
     return std::any_of(inputs, inputs + input_.width, [](float value) { return value != 0.0f; });

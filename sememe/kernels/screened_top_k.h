@@ -29,7 +29,7 @@ struct ScreenedInput {
 };
 
 /// As top_k() on the float32 products (dot_rows) plus bias. `options.influence` is not looked at: input.influence says it. A row whose
-/// influence inputs are all zero is ranked by value. Rows run in parallel; a row's codes depend on nothing but that row and the matrix.
+/// influence inputs are all zero is ranked by value, and by kProduct one whose influences are. Rows run in parallel; a row's codes depend on nothing but that row and the matrix.
 /// @return nothing, or the first entry of a row that cannot be ranked
 std::optional<UnrankableEntry> screened_top_k(const ScreenedInput& input, const TopKOptions& options, const TopKOutput& output);
 

@@ -120,6 +120,18 @@ TEST(ScreenedTopK, CodesAreThoseOfExactProductsWhateverTheScreen) {
   });
 }
 
+TEST(ScreenedTopK, ByProductARowWithoutAnyInfluenceIsRankedByValue) {
+  Products activations(1, 2, 20, Screen::kExact, "activations"), influence(1, 2, 20, Screen::kExact, "influence");
+  influence.inputs = {1.0f, 0.0f};
+  for (int64_t i = 0; i < 20; ++i) influence.matrix[2 * i] = 0.0f;  // at right angles
+  influence.compute(1, 20);
+  Selected expected(1, 3), ours(1, 3);
+  ASSERT_FALSE(top_k_reference(activations.exact.data(), 1, 20, {.k = 3}, expected.output()));
+  const ApproximateProducts view = influence.view();
+  ASSERT_FALSE(screened_top_k({activations.view(), nullptr, &view, 1, 2, 20}, {.k = 3, .score = SelectionScore::kProduct}, ours.output()));
+  EXPECT_TRUE(ours == expected);
+}
+
 TEST(ScreenedTopK, OddWidthsAndNoRowsAreFine) {
   for (const int64_t width : {1, 3, 17}) expect_codes_of_exact_products(2, width, 40, {.k = 4}, Screen::kBfloat16);
   expect_codes_of_exact_products(0, 8, 40, {.k = 4}, Screen::kBfloat16);
