@@ -1,5 +1,6 @@
 #include "sememe/features/gradient_top_k.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -17,8 +18,11 @@ void check_selection(const GradientSelection& selection) {
     fail_usage("--gradient-scaling {}: choose batch-mean or raw", selection.scaling);
 }
 
-kernels::TopKOptions kernel_options(const GradientSelection& selection, int64_t k, const torch::Tensor& influence, double mean) {
-  kernels::TopKOptions options{.k = k, .influence = influence.data_ptr<float>()};
+/// Rows of a batch whose influence is measured for "batch-mean": enough for a mean over all latents, and a small part of the work.
+constexpr int64_t kMeasuredRows = 64;
+
+kernels::TopKOptions kernel_options(const GradientSelection& selection, int64_t k, double mean) {
+  kernels::TopKOptions options{.k = k};
   options.score =
       selection.score == "product" ? kernels::SelectionScore::kProduct : kernels::SelectionScore::kAdditive;
   // beta (g / mean) = (beta / mean) g saves a pass over g. Without any influence (mean 0) selection is plain.
@@ -34,19 +38,15 @@ GradientTopKDictionary::GradientTopKDictionary(AutoencoderWeights weights, int64
                                                double influence_mean, Json config)
     : TopKDictionary(std::move(weights), k, std::move(config)),
       selection_(std::move(selection)),
-      influence_mean_(influence_mean) {
+      influence_mean_(influence_mean),
+      decoder_(weights_.decoder) {
   check_selection(selection_);
 }
 
 SparseCodes GradientTopKDictionary::encode(const torch::Tensor& x, const torch::Tensor& gradients) const {
   if (!gradients.defined() || gradients.sizes() != x.sizes())
     fail("gradients and activations differ in shape; selection needs one gradient row for each activation row");
-  const torch::Tensor rows = gradients.to(torch::kCPU, torch::kFloat);
-  return encode_in_parts(x, [&](torch::Tensor& pre_activations, int64_t begin, SelectedCodes& codes) {
-    const torch::Tensor influence =
-        torch::mm(rows.narrow(0, begin, pre_activations.size(0)), weights_.decoder.t()).abs_();
-    select_codes(pre_activations, kernel_options(selection_, k(), influence, influence_mean_), codes);
-  });
+  return select(x, gradients.to(torch::kCPU, torch::kFloat), &decoder_, kernel_options(selection_, k(), influence_mean_));
 }
 
 Json GradientTopKDictionary::settings() const {
@@ -59,20 +59,23 @@ Json GradientTopKDictionary::settings() const {
 }
 
 GradientTopKLearner::GradientTopKLearner(const LearnerOptions& options, const ActivationStatistics& statistics)
-    : TopKLearner(options, statistics), influence_mean_(torch::zeros({1}, torch::kDouble)) {
+    : TopKLearner(options, statistics), decoder_(weights_.decoder), influence_mean_(torch::zeros({1}, torch::kDouble)) {
   check_selection(options.gradient);
 }
 
-kernels::TopKOptions GradientTopKLearner::selection(const ActivationRows& rows) {
+void GradientTopKLearner::select(const ActivationRows& rows, const torch::Tensor& centred, int64_t k, SelectedCodes& codes) {
   if (!rows.gradients.defined()) fail("g-SAE needs gradients; capture with --gradients");
-  const int64_t batch = rows.gradients.size(0);
-  if (!influence_.defined() || influence_.size(0) != batch) influence_ = torch::empty({batch, options_.latents});
-  torch::mm_out(influence_, rows.gradients, weights_.decoder.t());
-  influence_.abs_();
-  const double mean = influence_.mean(torch::kDouble).item<double>();
+  const torch::Tensor measured = rows.gradients.narrow(0, 0, std::min(kMeasuredRows, rows.gradients.size(0)));
+  const double mean = torch::mm(measured, weights_.decoder.t()).abs_().mean(torch::kDouble).item<double>();
   double& running = *influence_mean_.data_ptr<double>();
   running = running == 0.0 ? mean : 0.99 * running + 0.01 * mean;
-  return kernel_options(options_.gradient, options_.k, influence_, mean);
+  select_screened(centred, encoder(), weights_.encoder_bias, rows.gradients, &decoder_,
+                  kernel_options(options_.gradient, k, running), codes);
+}
+
+void GradientTopKLearner::refresh(int64_t latent) {
+  TopKLearner::refresh(latent);
+  decoder_.refresh(latent);
 }
 
 std::shared_ptr<Dictionary> GradientTopKLearner::dictionary(const Json& origin) const {

@@ -24,6 +24,7 @@ class GradientTopKDictionary : public TopKDictionary {
  private:
   GradientSelection selection_;
   double influence_mean_;
+  ScreenedMatrix decoder_;
 };
 
 class GradientTopKLearner : public TopKLearner {
@@ -34,11 +35,12 @@ class GradientTopKLearner : public TopKLearner {
   NamedTensors state() const override;
 
  protected:
-  kernels::TopKOptions selection(const ActivationRows& rows) override;
+  void select(const ActivationRows& rows, const torch::Tensor& centred, int64_t k, SelectedCodes& codes) override;
+  void refresh(int64_t latent) override;
 
  private:
-  torch::Tensor influence_;       // [batch, latents]
-  torch::Tensor influence_mean_;  // [1] float64, running mean over steps
+  ScreenedMatrix decoder_;
+  torch::Tensor influence_mean_;  // [1] float64, running mean over steps of g over the first rows of the batch and all latents
 };
 
 std::shared_ptr<Dictionary> load_gradient_top_k(const Json& config, const SafetensorsFile& file);

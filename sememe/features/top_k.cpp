@@ -7,6 +7,8 @@
 #include "sememe/base/error.h"
 #include "sememe/base/random.h"
 #include "sememe/base/threads.h"
+#include "sememe/kernels/adam.h"
+#include "sememe/kernels/sparse_gradients.h"
 
 namespace sememe {
 namespace {
@@ -14,36 +16,26 @@ namespace {
 constexpr double kAuxiliaryWeight = 1.0 / 32.0;
 constexpr double kMultiTopKWeight = 1.0 / 8.0;
 
-/// Adam (Kingma & Ba 2015) on one row, betas 0.9 and 0.999, epsilon as in Gao et al.
-struct AdamStep {
-  float rate, first_correction, second_correction;
-
-  void apply(float* __restrict weights, const float* __restrict gradients, float* __restrict first, float* __restrict second,
-             int64_t n) const {
-    for (int64_t i = 0; i < n; ++i) {
-      first[i] = 0.9f * first[i] + 0.1f * gradients[i];
-      second[i] = 0.999f * second[i] + 0.001f * gradients[i] * gradients[i];
-      weights[i] -= rate * (first[i] * first_correction) / (std::sqrt(second[i] * second_correction) + 6.25e-10f);
-    }
-  }
-};
-
-double row_dot(const float* a, const float* b, int64_t n) {
-  double sum = 0.0;
-  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(a[i]) * b[i];
-  return sum;
-}
+constexpr int64_t kPartBytes = int64_t{16} << 20;  // pre-activations of dead latents that exist at a time
 
 }  // namespace
 
 TopKDictionary::TopKDictionary(AutoencoderWeights weights, int64_t k, Json config)
-    : Autoencoder(std::move(weights), std::move(config)), k_(k) {}
+    : Autoencoder(std::move(weights), std::move(config)), k_(k), encoder_(weights_.encoder) {}
 
-SparseCodes TopKDictionary::encode(const torch::Tensor& x) const {
-  return encode_in_parts(x, [this](torch::Tensor& pre_activations, int64_t, SelectedCodes& codes) {
-    select_codes(pre_activations, {.k = k_}, codes);
-  });
+SparseCodes TopKDictionary::select(const torch::Tensor& x, const torch::Tensor& gradients, const ScreenedMatrix* decoder,
+                                   const kernels::TopKOptions& options) const {
+  check_inputs(x, width());
+  const torch::NoGradGuard no_autograd;
+  SelectedCodes codes;
+  select_screened(x.to(torch::kCPU, torch::kFloat) - weights_.decoder_bias, encoder_, weights_.encoder_bias, gradients, decoder, options,
+                  codes);
+  SparseCodesBuilder builder;
+  builder.append(codes);
+  return builder.finish();
 }
+
+SparseCodes TopKDictionary::encode(const torch::Tensor& x) const { return select(x, {}, nullptr, {.k = k_}); }
 
 int64_t load_k(const Json& config, const SafetensorsFile& file, int64_t latents) {
   const auto k = json_member<int64_t>(config, "k", config_path(file));
@@ -54,7 +46,6 @@ int64_t load_k(const Json& config, const SafetensorsFile& file, int64_t latents)
 TopKLearner::TopKLearner(const LearnerOptions& options, const ActivationStatistics& statistics)
     : options_(options),
       weights_(AutoencoderWeights::zeros(options.latents, options.width)),
-      gradients_(AutoencoderWeights::zeros(options.latents, options.width)),
       first_moments_(AutoencoderWeights::zeros(options.latents, options.width)),
       second_moments_(AutoencoderWeights::zeros(options.latents, options.width)),
       rows_since_selected_(torch::zeros({options.latents}, torch::kLong)),
@@ -75,14 +66,18 @@ void TopKLearner::initialize(const ActivationStatistics& statistics) {
 /// Scales the encoder so that unit probes are reconstructed at unit norm on average.
 void TopKLearner::match_norms() {
   const torch::Tensor probes = random_directions(256, options_.width, options_.seed, "init/probes");
-  select_codes(torch::mm(probes, weights_.encoder.t()), {.k = options_.k}, codes_);
+  SelectedCodes codes;
+  select_codes(torch::mm(probes, weights_.encoder.t()), {.k = options_.k}, codes);
   torch::Tensor output = torch::empty_like(probes);
-  decode_codes(codes_.view(), weights_.decoder, {}, output);
+  decode_codes(codes.view(), weights_.decoder, {}, output);
   const double norm = output.norm(2, {1}).mean().item<double>();
   if (norm > 0) weights_.encoder.div_(norm);
+  encoder_ = ScreenedMatrix(weights_.encoder);
 }
 
-kernels::TopKOptions TopKLearner::selection(const ActivationRows&) { return {.k = options_.k}; }
+void TopKLearner::select(const ActivationRows&, const torch::Tensor& centred, int64_t k, SelectedCodes& codes) {
+  select_screened(centred, encoder_, weights_.encoder_bias, {}, nullptr, {.k = k}, codes);
+}
 
 std::vector<int64_t> TopKLearner::dead_latents() const {
   std::vector<int64_t> dead;
@@ -92,75 +87,108 @@ std::vector<int64_t> TopKLearner::dead_latents() const {
   return dead;
 }
 
+/// The largest pre-activations of dead latents, whose product is small enough to be computed in full.
+void TopKLearner::select_dead(const std::vector<int64_t>& dead) {
+  const torch::Tensor chosen = torch::tensor(dead);
+  const torch::Tensor encoder = weights_.encoder.index_select(0, chosen), bias = weights_.encoder_bias.index_select(0, chosen);
+  const auto count = static_cast<int64_t>(dead.size()), part = std::max<int64_t>(64, kPartBytes / (4 * count));
+  SelectedCodes& codes = auxiliary_codes_;
+  codes.offsets.assign(1, 0);
+  codes.atoms.clear();
+  codes.values.clear();
+  SelectedCodes some;
+  for (int64_t begin = 0; begin < centred_.size(0); begin += part) {
+    const torch::Tensor rows = centred_.narrow(0, begin, std::min(part, centred_.size(0) - begin));
+    select_codes(torch::addmm(bias, rows, encoder.t()), {.k = std::min(options_.auxiliary_k, count)}, some);
+    for (const int32_t place : some.atoms) codes.atoms.push_back(static_cast<int32_t>(dead[place]));
+    codes.values.insert(codes.values.end(), some.values.begin(), some.values.end());
+    const int64_t before = codes.offsets.back();
+    for (int64_t row = 1; row <= some.rows(); ++row) codes.offsets.push_back(before + some.offsets[row]);
+  }
+}
+
 /// AuxK: dead latents model the error e = x - x^, without the decoder's bias; its gradients reach their weights only.
 /// ||e - e^||^2 / ||e - mean(e)||^2 over the batch. @returns that loss
-double TopKLearner::add_auxiliary(const torch::Tensor& centred, const torch::Tensor& error) {
+double TopKLearner::add_auxiliary(const torch::Tensor& error) {
   const std::vector<int64_t> dead = dead_latents();
   const double spread = (error - error.mean(0)).square().sum().item<double>();
   if (dead.empty() || options_.auxiliary_k == 0 || !(spread > 0)) return 0.0;
-  select_codes(pre_activations_.index_select(1, torch::tensor(dead)),
-               {.k = std::min<int64_t>(options_.auxiliary_k, static_cast<int64_t>(dead.size()))}, auxiliary_codes_);
-  for (int32_t& latent : auxiliary_codes_.atoms) latent = static_cast<int32_t>(dead[latent]);
+  select_dead(dead);
   torch::Tensor difference = torch::empty_like(error);
   decode_codes(auxiliary_codes_.view(), weights_.decoder, {}, difference);
   difference.sub_(error);
   const double loss = difference.square().sum().item<double>() / spread;
-  add_code_gradients(auxiliary_codes_, centred, difference.mul_(2.0 * kAuxiliaryWeight / spread), weights_.decoder,
-                     gradients_.encoder, gradients_.encoder_bias, gradients_.decoder);
+  add_term(auxiliary_codes_, difference.mul_(2.0 * kAuxiliaryWeight / spread));
   return loss;
 }
 
-void TopKLearner::compute_pre_activations(const torch::Tensor& centred) {
-  if (!pre_activations_.defined() || pre_activations_.size(0) != centred.size(0))
-    pre_activations_ = torch::empty({centred.size(0), options_.latents});
-  torch::addmm_out(pre_activations_, weights_.encoder_bias, centred, weights_.encoder.t());
+void TopKLearner::add_term(const SelectedCodes& codes, torch::Tensor output_gradients) {
+  Term term{&codes, kernels::columns_of(codes.view(), options_.latents), std::vector<float>(codes.values.size()),
+            std::move(output_gradients)};
+  kernels::sparse_code_gradients(codes.view(), term.output_gradients.data_ptr<float>(), weights_.decoder.data_ptr<float>(),
+                                 options_.latents, options_.width, term.code_gradients.data());
+  kernels::add_bias_gradients(term.columns, term.code_gradients.data(), gradients_.encoder_bias.data_ptr<float>());
+  terms_.push_back(std::move(term));
 }
 
-void TopKLearner::select(const ActivationRows& rows, const torch::Tensor& centred, int64_t k, SelectedCodes& codes) {
-  compute_pre_activations(centred);
-  kernels::TopKOptions options = selection(rows);
-  options.k = k;
-  select_codes(pre_activations_, options, codes);
-}
-
-TopKLearner::Reconstruction TopKLearner::add_reconstruction(const SelectedCodes& codes, const torch::Tensor& x,
-                                                            const torch::Tensor& centred, double weight) {
+TopKLearner::Reconstruction TopKLearner::add_reconstruction(const SelectedCodes& codes, const torch::Tensor& x, double weight) {
   if (!reconstruction_.defined() || reconstruction_.sizes() != x.sizes()) reconstruction_ = torch::empty_like(x);
   decode_codes(codes.view(), weights_.decoder, weights_.decoder_bias, reconstruction_);
   const torch::Tensor error = x - reconstruction_;
   const torch::Tensor to_reconstruction = error * (-2.0 * weight);
-  add_code_gradients(codes, centred, to_reconstruction, weights_.decoder, gradients_.encoder, gradients_.encoder_bias,
-                     gradients_.decoder);
+  add_term(codes, to_reconstruction);
   return {error.square().sum().item<double>(), error, to_reconstruction.sum(0)};
 }
 
-StepReport TopKLearner::compute_gradients(const ActivationRows& rows) {
-  const torch::NoGradGuard no_autograd;
+StepReport TopKLearner::read_batch(const ActivationRows& rows) {
   const int64_t batch = rows.activations.size(0);
   check_inputs(rows.activations, options_.width);
   const torch::Tensor x = rows.activations * input_scale_;
-  const torch::Tensor centred = x - weights_.decoder_bias;
+  centred_ = x - weights_.decoder_bias;
   const double spread = static_cast<double>(batch) * variance_;
-  for (const auto& [name, gradient] : gradients_.named()) gradient.zero_();
+  terms_.clear();
+  gradients_.encoder_bias = torch::zeros({options_.latents});
 
   double more_squares = 0.0;
   torch::Tensor to_output = torch::zeros({options_.width});
   if (options_.multi_top_k) {
-    select(rows, centred, std::min(4 * options_.k, options_.latents), more_codes_);
-    const Reconstruction more = add_reconstruction(more_codes_, x, centred, kMultiTopKWeight / spread);
+    select(rows, centred_, std::min(4 * options_.k, options_.latents), more_codes_);
+    const Reconstruction more = add_reconstruction(more_codes_, x, kMultiTopKWeight / spread);
     more_squares = kMultiTopKWeight * more.squares;
     to_output += more.to_output;
   }
-  select(rows, centred, options_.k, codes_);
-  const Reconstruction main = add_reconstruction(codes_, x, centred, 1.0 / spread);
-  const double auxiliary = add_auxiliary(centred, main.error);
+  select(rows, centred_, options_.k, codes_);
+  const Reconstruction main = add_reconstruction(codes_, x, 1.0 / spread);
+  const double auxiliary = add_auxiliary(main.error);
   // The decoder's bias is added to the output and taken from the encoder's input.
-  gradients_.decoder_bias.copy_(to_output + main.to_output - torch::mv(weights_.encoder.t(), gradients_.encoder_bias));
+  gradients_.decoder_bias = to_output + main.to_output - torch::mv(weights_.encoder.t(), gradients_.encoder_bias);
 
   StepReport report;
   report.fvu = main.error.square().sum().item<double>() / spread;
   report.loss = (main.squares + more_squares) / spread + kAuxiliaryWeight * auxiliary;
   report.l0 = static_cast<double>(codes_.values.size()) / static_cast<double>(batch);
+  return report;
+}
+
+void TopKLearner::add_gradients(int64_t latent, float* encoder_gradient, float* decoder_gradient) const {
+  for (const Term& term : terms_) {
+    kernels::add_atom_gradient(term.columns, latent, term.code_gradients.data(), centred_.data_ptr<float>(), options_.width,
+                               encoder_gradient);
+    kernels::add_atom_gradient(term.columns, latent, term.codes->values.data(), term.output_gradients.data_ptr<float>(), options_.width,
+                               decoder_gradient);
+  }
+}
+
+StepReport TopKLearner::compute_gradients(const ActivationRows& rows) {
+  const torch::NoGradGuard no_autograd;
+  const StepReport report = read_batch(rows);
+  gradients_.encoder = torch::zeros_like(weights_.encoder);
+  gradients_.decoder = torch::zeros_like(weights_.decoder);
+  float* const encoder = gradients_.encoder.data_ptr<float>();
+  float* const decoder = gradients_.decoder.data_ptr<float>();
+  parallel_for(options_.latents, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) add_gradients(i, encoder + i * options_.width, decoder + i * options_.width);
+  });
   return report;
 }
 
@@ -171,41 +199,38 @@ void TopKLearner::count_selected() {
 }
 
 void TopKLearner::apply_adam(double learning_rate) {
-  const double step = static_cast<double>(step_.add_(1).item<int64_t>());
-  const AdamStep adam{static_cast<float>(learning_rate), static_cast<float>(1.0 / (1.0 - std::pow(0.9, step))),
-                      static_cast<float>(1.0 / (1.0 - std::pow(0.999, step)))};
+  const auto steps = step_.add_(1).item<int64_t>();
+  const auto adam = kernels::AdamStep::at(steps, learning_rate);
   const int64_t width = options_.width;
   const auto row = [width](const torch::Tensor& matrix, int64_t i) { return matrix.data_ptr<float>() + i * width; };
   parallel_for(options_.latents, 64, [&](int64_t begin, int64_t end) {
+    std::vector<float> encoder_gradient(width), decoder_gradient(width);
     for (int64_t i = begin; i < end; ++i) {
-      adam.apply(row(weights_.encoder, i), row(gradients_.encoder, i), row(first_moments_.encoder, i),
-                 row(second_moments_.encoder, i), width);
-      // The step stays on the sphere of unit rows: without its part along the row, and back to norm 1 after it.
+      std::fill(encoder_gradient.begin(), encoder_gradient.end(), 0.0f);
+      std::fill(decoder_gradient.begin(), decoder_gradient.end(), 0.0f);
+      add_gradients(i, encoder_gradient.data(), decoder_gradient.data());
+      kernels::adam(adam, row(weights_.encoder, i), encoder_gradient.data(), row(first_moments_.encoder, i),
+                    row(second_moments_.encoder, i), width);
       float* const atom = row(weights_.decoder, i);
-      float* const gradient = row(gradients_.decoder, i);
-      const auto along = static_cast<float>(row_dot(atom, gradient, width));
-      for (int64_t j = 0; j < width; ++j) gradient[j] -= along * atom[j];
-      adam.apply(atom, gradient, row(first_moments_.decoder, i), row(second_moments_.decoder, i), width);
-      double norm = std::sqrt(row_dot(atom, atom, width));
-      if (!(norm > 1e-8)) {
-        RandomStream stream(options_.seed, fmt::format("redraw/{}/{}", i, step));
-        for (int64_t j = 0; j < width; ++j) atom[j] = static_cast<float>(stream.normal());
-        norm = std::sqrt(row_dot(atom, atom, width));
-      }
-      for (int64_t j = 0; j < width; ++j) atom[j] = static_cast<float>(atom[j] / norm);
+      const float norm = kernels::adam_unit_row(adam, atom, decoder_gradient.data(), row(first_moments_.decoder, i),
+                                                row(second_moments_.decoder, i), width);
+      if (!(norm >= 1e-8f))
+        weights_.decoder[i].copy_(random_directions(1, width, options_.seed, fmt::format("redraw/{}/{}", i, steps))[0]);
+      refresh(i);
     }
   });
-  adam.apply(weights_.encoder_bias.data_ptr<float>(), gradients_.encoder_bias.data_ptr<float>(),
-             first_moments_.encoder_bias.data_ptr<float>(), second_moments_.encoder_bias.data_ptr<float>(), options_.latents);
-  adam.apply(weights_.decoder_bias.data_ptr<float>(), gradients_.decoder_bias.data_ptr<float>(),
-             first_moments_.decoder_bias.data_ptr<float>(), second_moments_.decoder_bias.data_ptr<float>(), width);
+  kernels::adam(adam, weights_.encoder_bias.data_ptr<float>(), gradients_.encoder_bias.data_ptr<float>(),
+                first_moments_.encoder_bias.data_ptr<float>(), second_moments_.encoder_bias.data_ptr<float>(), options_.latents);
+  kernels::adam(adam, weights_.decoder_bias.data_ptr<float>(), gradients_.decoder_bias.data_ptr<float>(),
+                first_moments_.decoder_bias.data_ptr<float>(), second_moments_.decoder_bias.data_ptr<float>(), width);
 }
 
 StepReport TopKLearner::step(const ActivationRows& rows, double learning_rate) {
+  const torch::NoGradGuard no_autograd;
   const int64_t done = step_.item<int64_t>();
   StepReport report;
   try {
-    report = compute_gradients(rows);
+    report = read_batch(rows);
   } catch (const Error& error) {
     // Rows are checked where they are read: what fails after a first good step has diverged.
     if (done == 0) throw;
@@ -238,7 +263,15 @@ NamedTensors TopKLearner::state() const {
   return state;
 }
 
-void TopKLearner::restore(const SafetensorsFile& file) { restore_tensors(state(), file); }
+void TopKLearner::restore(const SafetensorsFile& file) {
+  for (auto& [name, tensor] : state()) {
+    const torch::Tensor saved = load_tensor(file, name);
+    if (saved.sizes() != tensor.sizes() || saved.scalar_type() != tensor.scalar_type())
+      fail("{}: the tensor \"{}\" has another shape or type than this training", file.path().string(), name);
+    torch::Tensor(tensor).copy_(saved);
+  }
+  for (int64_t latent = 0; latent < options_.latents; ++latent) refresh(latent);
+}
 
 std::shared_ptr<Dictionary> load_top_k(const Json& config, const SafetensorsFile& file) {
   AutoencoderWeights weights = AutoencoderWeights::load(config, file);

@@ -1,8 +1,8 @@
 #pragma once
 // TopK dictionaries: the k largest pre-activations of each input are its code (Gao et al. 2024, "Scaling and evaluating sparse
 // autoencoders"). With x an input row, u = (x - decoder_bias) encoder^T + encoder_bias; the code f keeps max(u, 0) at the k
-// selected latents; the reconstruction is f decoder + decoder_bias. Forward and backward are written by hand: besides the
-// pre-activations nothing of size [batch, latents] exists.
+// selected latents; the reconstruction is f decoder + decoder_bias. Forward and backward are written by hand: nothing of size
+// [batch, latents] exists, and a latent's gradients live only until Adam has used them.
 
 #include <torch/torch.h>
 
@@ -13,7 +13,9 @@
 
 #include "sememe/features/autoencoder.h"
 #include "sememe/features/learner.h"
+#include "sememe/features/screening.h"
 #include "sememe/features/sparse_codes.h"
+#include "sememe/kernels/code_rows.h"
 
 namespace sememe {
 
@@ -31,8 +33,13 @@ class TopKDictionary : public Autoencoder {
  protected:
   Json settings() const override { return {{"k", k_}}; }
 
+  /// By options.score, which for all but kValue looks at gradients [n, width].
+  SparseCodes select(const torch::Tensor& x, const torch::Tensor& gradients, const ScreenedMatrix* decoder,
+                     const kernels::TopKOptions& options) const;
+
  private:
   int64_t k_;
+  ScreenedMatrix encoder_;
 };
 
 /// The key "k" of a config. @throws Error naming the file unless 1 <= k <= latents
@@ -62,40 +69,58 @@ class TopKLearner : public DictionaryLearner {
  protected:
   /// The codes of a batch, of about k latents a row, from `centred` = x - decoder_bias [batch, width].
   virtual void select(const ActivationRows& rows, const torch::Tensor& centred, int64_t k, SelectedCodes& codes);
-  /// Fills pre_activations_.
-  void compute_pre_activations(const torch::Tensor& centred);
+  /// Called by any thread for each latent whose weights have changed.
+  virtual void refresh(int64_t latent) { encoder_.refresh(latent); }
+  const ScreenedMatrix& encoder() const { return encoder_; }
 
   struct Reconstruction {
     double squares;           ///< what was added to the loss, over `weight`
     torch::Tensor error;      ///< [batch, width] x - x^
     torch::Tensor to_output;  ///< [width] gradient of what was added with respect to the bias of the output
   };
-  /// Decodes codes and adds the gradients of weight * sum ||x - x^||^2 to all but the decoder's bias.
-  virtual Reconstruction add_reconstruction(const SelectedCodes& codes, const torch::Tensor& x, const torch::Tensor& centred, double weight);
+  /// Decodes codes and adds the terms of weight * sum ||x - x^||^2 to the loss. The codes must live until the next batch.
+  virtual Reconstruction add_reconstruction(const SelectedCodes& codes, const torch::Tensor& x, double weight);
+  /// Adds a term of the loss that reads what the codes' atoms sum up to: its gradients reach the encoder and the decoder's rows.
+  /// @param output_gradients [batch, width] of the loss with respect to that sum
+  void add_term(const SelectedCodes& codes, torch::Tensor output_gradients);
 
-  /// How the rows of this batch are to be ranked; what it points to lives until the next call.
-  virtual kernels::TopKOptions selection(const ActivationRows& rows);
+  int64_t steps_done() const { return step_.item<int64_t>(); }
   /// The weights for inputs that are not scaled.
   AutoencoderWeights unscaled_weights() const;
 
   LearnerOptions options_;
-  AutoencoderWeights weights_, gradients_;
-  torch::Tensor pre_activations_;  // [batch, latents]
-  SelectedCodes codes_;            // of the last batch
+  AutoencoderWeights weights_;
+  AutoencoderWeights gradients_;  // of single latents only after compute_gradients()
+  SelectedCodes codes_;  // of the last batch
 
  private:
+  /// What the gradients of single latents are made of.
+  struct Term {
+    const SelectedCodes* codes;
+    kernels::CodeColumns columns;       // of the codes
+    std::vector<float> code_gradients;  // one for each entry of the codes
+    torch::Tensor output_gradients;     // [batch, width]
+  };
+
   void initialize(const ActivationStatistics& statistics);
   void match_norms();
-  double add_auxiliary(const torch::Tensor& centred, const torch::Tensor& error);
+  /// Everything of a batch but the gradients of single latents, which its terms_ give.
+  StepReport read_batch(const ActivationRows& rows);
+  double add_auxiliary(const torch::Tensor& error);
+  void select_dead(const std::vector<int64_t>& dead);
+  /// Adds a latent's gradients, [width] each.
+  void add_gradients(int64_t latent, float* encoder_gradient, float* decoder_gradient) const;
   std::vector<int64_t> dead_latents() const;
   void count_selected();
   void apply_adam(double learning_rate);
 
   double input_scale_ = 1.0, variance_ = 1.0;
   AutoencoderWeights first_moments_, second_moments_;
+  ScreenedMatrix encoder_;
   torch::Tensor rows_since_selected_, step_;
-  torch::Tensor reconstruction_;
+  torch::Tensor centred_, reconstruction_;
   SelectedCodes auxiliary_codes_, more_codes_;
+  std::vector<Term> terms_;
 };
 
 std::shared_ptr<Dictionary> load_top_k(const Json& config, const SafetensorsFile& file);
