@@ -1,7 +1,9 @@
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <memory>
 #include <vector>
@@ -12,6 +14,8 @@
 #include "sememe/base/progress.h"
 #include "sememe/base/threads.h"
 #include "sememe/features/architectures.h"
+#include "sememe/features/semi_nmf.h"
+#include "sememe/network/tensors.h"
 
 namespace sememe {
 namespace {
@@ -126,6 +130,66 @@ struct TrainingBench {
   }
 };
 
+struct SemiNmfBench {
+  CommonOptions common;
+  int64_t width = 3072, rows = 10'000, features = 100, iterations = 20, rounds = 3;
+  double kept = 0.01;
+  fs::path python = ".venv/bin/python", script = "bench/peers/semi_nmf.py";
+
+  void run() {
+    apply(common);
+    torch::manual_seed(common.seed);
+    const torch::Tensor x = torch::randn({rows, width}).relu(), beginning = torch::rand({rows, features});
+    const fs::path data = fs::temp_directory_path() / fmt::format("sememe-bench-{}.safetensors", getpid());
+    save_tensors(data, {{"activations", x}, {"coefficients", beginning}});
+    SemiNmfOptions options{.features = features, .kept = kept, .coefficients = beginning, .iterations = iterations, .patience = iterations + 1};
+    const bool has_peer = fs::exists(python) && fs::exists(script);
+    if (!has_peer) note(fmt::format("no NumPy found at {}: ./setup --tests installs it", python.string()));
+    std::vector<double> ours, theirs;
+    double largest_difference = 0;
+    for (int64_t round = 0; round < rounds; ++round) {
+      const auto start = Clock::now();
+      const SemiNmf found = semi_nmf(x, options);
+      ours.push_back(static_cast<double>(iterations) / seconds_since(start));
+      if (!has_peer) continue;
+      const Json peer = parse_json(output_of(fmt::format("OPENBLAS_NUM_THREADS={} {} {} {} --kept {} --iterations {}", thread_count(), python.string(),
+                                                         script.string(), data.string(), kept, iterations)), script.string());
+      theirs.push_back(static_cast<double>(iterations) / json_member<double>(peer, "seconds", script.string()));
+      const auto losses = json_member<std::vector<double>>(peer, "losses", script.string());
+      for (size_t i = 0; i < losses.size() && i < found.losses.size(); ++i)
+        largest_difference = std::max(largest_difference, std::abs(found.losses[i] / losses[i] - 1));
+    }
+    fs::remove(data);
+    const Measured us{"sememe", ours}, them{"NumPy", theirs};
+    fmt::print("rows {}, width {}, {} features, kept {}, {} threads; iterations per second, medians of {} rounds\n", rows, width, features, kept,
+               thread_count(), rounds);
+    fmt::print("sememe {:.2f}\n", us.median());
+    Json result = {{"sememe", ours}, {"numpy", theirs}};
+    if (has_peer) {
+      fmt::print("NumPy, the published iteration {:.2f}; ours / this {:.2f}; loss curves differ by at most {:.1e}\n", them.median(),
+                 us.median() / them.median(), largest_difference);
+      result["ratio"] = us.median() / them.median();
+      result["largest_loss_difference"] = largest_difference;
+    }
+    if (!common.json.empty()) write_json(common.json, result);
+  }
+};
+
+void add_semi_nmf_bench(CLI::App& group) {
+  const auto command = std::make_shared<SemiNmfBench>();
+  CLI::App* const app = add_command(group, "semi-nmf", "Iterations of semi-NMF a second, beside the published iteration in NumPy",
+                                    "sememe bench semi-nmf --rows 10000 --width 3072 --features 100");
+  app->add_option("--width", command->width, "Size of a row")->check(CLI::PositiveNumber)->capture_default_str();
+  app->add_option("--rows", command->rows, "Number of rows")->check(CLI::PositiveNumber)->capture_default_str();
+  app->add_option("--features", command->features, "Number of features")->check(CLI::PositiveNumber)->capture_default_str();
+  app->add_option("--kept", command->kept, "Share of a feature's units that are kept")->capture_default_str();
+  app->add_option("--iterations", command->iterations, "Iterations a round")->check(CLI::PositiveNumber)->capture_default_str();
+  app->add_option("--rounds", command->rounds, "Rounds")->check(CLI::PositiveNumber)->capture_default_str();
+  app->add_option("--python", command->python, "Python that has NumPy and safetensors")->capture_default_str();
+  add_common_options(*app, command->common);
+  app->callback([command] { command->run(); });
+}
+
 void add_training_bench(CLI::App& group) {
   const auto command = std::make_shared<TrainingBench>();
   CLI::App* const app = add_command(group, "dictionary-train", "Training steps a second, beside every peer that is installed",
@@ -150,6 +214,7 @@ void add_bench_commands(CLI::App& program) {
   CLI::App* const group = program.add_subcommand("bench", "Measured workloads, with the limit and the peers' figures beside ours");
   group->require_subcommand(1);
   add_training_bench(*group);
+  add_semi_nmf_bench(*group);
 }
 
 }  // namespace sememe
