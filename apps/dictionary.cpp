@@ -1,5 +1,8 @@
 #include <algorithm>
 #include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "apps/command.h"
 #include "sememe/base/error.h"
@@ -43,6 +46,14 @@ std::string architecture_help() {
   return help;
 }
 
+/// " (of topk, gsae)": which architectures have the option.
+std::string owners(std::string_view option) {
+  std::vector<std::string_view> names;
+  for (const Architecture& architecture : architectures())
+    if (architecture.takes(option)) names.push_back(architecture.name);
+  return fmt::format(" (of {})", fmt::join(names, ", "));
+}
+
 void add_train_command(CLI::App& group) {
   const auto command = std::make_shared<TrainCommand>();
   DictionaryTrainingOptions& options = command->options;
@@ -53,20 +64,34 @@ void add_train_command(CLI::App& group) {
   app->add_option("--activations", command->activations, "Folder made by capture, .npy or .safetensors")->required();
   app->add_option("--architecture", options.architecture, architecture_help())->capture_default_str();
   app->add_option("--latents", options.latents, "Number of latents")->capture_default_str();
-  app->add_option("--k", options.k, "Latents that are active for a token")->capture_default_str();
+  app->add_option("--k", options.k, "Latents that are active for a token; 16 unless given" + owners("k"));
   app->add_option("--tokens", options.tokens, "Rows to train on, over several epochs where need be")->capture_default_str();
   app->add_option("--batch", options.batch, "Rows a step")->capture_default_str();
   app->add_option("--out", command->out, "Folder to write")->required();
-  app->add_option("--learning-rate", options.learning_rate, "0 takes 0.005 / sqrt(latents / 1024)")->capture_default_str();
+  app->add_option("--learning-rate", options.learning_rate, "0 takes 0.005 / sqrt(latents / 1024), and 0.3 of it for gated and jumprelu")->capture_default_str();
   app->add_option("--decay", options.decay, "Last share of the run in which the rate falls to 0")->capture_default_str();
-  app->add_option("--auxiliary-k", options.auxiliary_k, "Dead latents that model the error; -1 takes width / 2, 0 none")
-      ->capture_default_str();
+  app->add_option("--auxiliary-k", options.auxiliary_k, "Dead latents that model the error; 0 is none, width / 2 unless given" + owners("auxiliary-k"));
   app->add_option("--dead-after", options.dead_after, "Rows unselected that make a latent dead; 0 takes a tenth of the run")
       ->capture_default_str();
   app->add_flag("--drop-sinks", options.drop_sinks, "Leave out rows whose norm is over 10 times the median");
-  app->add_option("--beta", options.gradient.beta, "gsae: weight of the gradient in selection")->capture_default_str();
-  app->add_option("--score", options.gradient.score, "gsae: additive or product")->capture_default_str();
-  app->add_option("--gradient-scaling", options.gradient.scaling, "gsae: batch-mean or raw")->capture_default_str();
+  app->add_option("--beta", options.gradient.beta, "Weight of the gradient in selection; 1 unless given" + owners("beta"));
+  app->add_option("--score", options.gradient.score, "additive (default) or product" + owners("score"));
+  app->add_option("--gradient-scaling", options.gradient.scaling, "batch-mean (default) or raw" + owners("gradient-scaling"));
+  app->add_flag("--multi-topk", options.multi_top_k, "Add 1/8 of the loss with 4 k latents" + owners("multi-topk"));
+  app->add_option("--sparsity", options.sparsity,
+                  "Weight of the sparsity term, a suitable one unless given (docs/dictionaries.md)" + owners("sparsity"));
+  app->add_option("--target-l0", options.target_l0,
+                  "Active latents a token to aim at, 16 unless it or --sparsity is given" + owners("target-l0"));
+  app->add_option("--penalty", options.penalty,
+                  "relu: decoder-norm (default) or classic; jumprelu: l0 (default) or tanh" + owners("penalty"));
+  app->add_option("--attribution", options.attribution,
+                  "Weight of the latents' influence on the loss; 1000 unless given" + owners("attribution"));
+  app->add_option("--unexplained", options.unexplained,
+                  "Weight of the error's influence on the loss; 1000 unless given" + owners("unexplained"));
+  app->add_option("--prefixes", options.prefixes,
+                  "Numbers of latents that must do without the later, as 128,256,2048; 1/16, 1/8, 1/4, 1/2 and all unless given" +
+                      owners("prefixes"))
+      ->delimiter(',');
   app->add_option("--checkpoint-every", options.checkpoint_every, "Steps; 0 saves once a minute")->capture_default_str();
   app->add_flag("--resume", options.resume, "Continue from the checkpoint, if there is one");
   add_common_options(*app, command->common);
@@ -82,6 +107,7 @@ struct EvaluateCommand {
     apply(common);
     const std::shared_ptr<Dictionary> loaded = load_dictionary(dictionary);
     options.site = site_of(dictionary, options.site);
+    options.seed = common.seed;
     options.device = torch::Device(common.device);
     const LanguageModel language_model = load_on(model, common);
     const Json result = evaluate_dictionary(*loaded, language_model, text, options);
@@ -91,14 +117,30 @@ struct EvaluateCommand {
   }
 
   static void print(const Json& result, const std::string& suffix, const char* title) {
-    const auto number = [&](const char* key) { return result.at(key + suffix).get<double>(); };
-    fmt::print("{} over {} tokens\n", title, result["tokens"].get<int64_t>());
-    fmt::print("  l0 {:.2f}  fvu {:.4f}  explained variance {:.4f}  dead {} and dense {} of {} latents\n", number("l0"),
-               number("fvu"), number("explained_variance"), number("dead"), number("dense"), result["latents"].get<int64_t>());
-    fmt::print("  cross-entropy: clean {:.4f}  dictionary {:.4f}  mean {:.4f}  zero {:.4f}\n", result["ce_clean"].get<double>(),
-               number("ce_dictionary"), result["ce_mean"].get<double>(), result["ce_zero"].get<double>());
-    fmt::print("  recovered {:.4f} of what zeros lose, {:.4f} of what the mean loses; kl {:.4f}\n", number("ce_recovered"),
-               number("ce_recovered_mean"), number("kl"));
+    const auto number = [&](const std::string& key) { return result.at(key + suffix).get<double>(); };
+    // " (0.91 to 0.95)" where the text had contexts enough for an interval
+    const auto interval = [&](const std::string& key) {
+      if (!result.contains(key + suffix + "_low")) return std::string();
+      return fmt::format(" ({:.4f} to {:.4f})", result.at(key + suffix + "_low").get<double>(),
+                         result.at(key + suffix + "_high").get<double>());
+    };
+    const Json& percentiles = result.at("density_percentiles" + suffix);
+    fmt::print("{} over {} tokens in {} contexts (in brackets: 95 % intervals)\n", title, result["tokens"].get<int64_t>(),
+               result["contexts"].get<int64_t>());
+    fmt::print("  sparsity        l0 {:.2f}  dead {} and dense {} of {} latents\n", number("l0"), number("dead"), number("dense"),
+               result["latents"].get<int64_t>());
+    fmt::print("                  density {:.2g} at the 5th percentile, median {:.2g}, {:.2g} at the 95th\n", percentiles["5"].get<double>(),
+               percentiles["50"].get<double>(), percentiles["95"].get<double>());
+    const Json& bias = result.at("relative_bias" + suffix);
+    fmt::print("  reconstruction  fvu {:.4f}{}  explained variance {:.4f}\n", number("fvu"), interval("fvu"), number("explained_variance"));
+    fmt::print("                  nmse {:.4f}  cosine {:.4f}  norm ratio {:.4f}  relative bias {}\n", number("nmse"), number("cosine"),
+               number("l2_ratio"), bias.is_null() ? "none" : fmt::format("{:.4f}", bias.get<double>()));
+    fmt::print("  cross-entropy   clean {:.4f}  dictionary {:.4f} (delta {:.4f})  mean {:.4f}  zero {:.4f}\n", result["ce_clean"].get<double>(),
+               number("ce_dictionary"), number("delta_ce"), result["ce_mean"].get<double>(), result["ce_zero"].get<double>());
+    fmt::print("  recovered       {:.4f}{} of what zeros lose\n", number("ce_recovered"), interval("ce_recovered"));
+    fmt::print("                  {:.4f}{} of what the mean loses\n", number("ce_recovered_mean"), interval("ce_recovered_mean"));
+    fmt::print("  kl              {:.4f}{}  score {:.4f} against zeros, {:.4f} against the mean\n", number("kl"), interval("kl"),
+               number("kl_score"), number("kl_score_mean"));
   }
 };
 
@@ -173,6 +215,9 @@ void add_dictionary_commands(CLI::App& program) {
   add_evaluate_command(*group);
   add_reconstruct_command(*group);
   add_describe_commands(*group);
+  add_steer_commands(*group);
+  add_factorize_command(*group);
+  add_compare_commands(*group);
 }
 
 }  // namespace sememe

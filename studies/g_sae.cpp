@@ -69,7 +69,7 @@ class Run {
     training.k = k;
     training.tokens = plan_.tokens;
     training.seed = seed;
-    training.gradient.beta = beta;
+    if (architecture == "gsae") training.gradient.beta = beta;
     training.resume = true;
     note(fmt::format("training {}, k = {}, seed {}{}", architecture, k, seed,
                      architecture == "gsae" ? fmt::format(", beta = {}", beta) : ""));

@@ -1,18 +1,49 @@
 #include "sememe/features/architectures.h"
 
+#include <algorithm>
 #include <array>
 
 #include "sememe/base/error.h"
+#include "sememe/features/attribution.h"
+#include "sememe/features/batch_top_k.h"
+#include "sememe/features/gated.h"
+#include "sememe/features/gated_dictionary.h"
 #include "sememe/features/gradient_top_k.h"
+#include "sememe/features/jump_relu.h"
+#include "sememe/features/matryoshka.h"
+#include "sememe/features/relu.h"
+#include "sememe/features/threshold_dictionary.h"
 #include "sememe/features/top_k.h"
 
 namespace sememe {
+namespace {
+
+constexpr double kWithoutMomentum = 0.3;  // Adam with beta1 = 0 takes larger steps at the same rate
+
+}  // namespace
+
+bool Architecture::takes(std::string_view option) const {
+  return std::find(options.begin(), options.end(), option) != options.end();
+}
 
 std::span<const Architecture> architectures() {
   static const std::array all{
-      Architecture{"topk", "the k largest latents of each row (Gao et al. 2024)", false, load_top_k, learn_top_k},
-      Architecture{"gsae", "as topk, selecting also by influence on the loss (Olmo et al. 2024)", true, load_gradient_top_k,
-                   learn_gradient_top_k},
+      Architecture{"topk", "the k largest latents of each row (Gao et al. 2024)", false, {"k", "auxiliary-k", "multi-topk"}, 1.0,
+                   load_top_k, learn_top_k},
+      Architecture{"gsae", "as topk, selecting also by influence on the loss (Olmo et al. 2024)", true,
+                   {"k", "auxiliary-k", "beta", "score", "gradient-scaling"}, 1.0, load_gradient_top_k, learn_gradient_top_k},
+      Architecture{"batchtopk", "k latents a row on average, the largest of a batch (Bussmann et al. 2024)", false,
+                   {"k", "auxiliary-k"}, 1.0, load_threshold, learn_batch_top_k},
+      Architecture{"matryoshka", "as batchtopk, where the first latents must do without the later (Bussmann et al. 2025)", false,
+                   {"k", "auxiliary-k", "prefixes"}, 1.0, load_threshold, learn_matryoshka},
+      Architecture{"relu", "all positive latents, under an L1 penalty (Bricken et al. 2023)", false, {"sparsity", "penalty"}, 1.0,
+                   load_threshold, learn_relu},
+      Architecture{"gated", "latents behind gates that the penalty acts on (Rajamanoharan et al. 2024)", false, {"sparsity"}, kWithoutMomentum,
+                   load_gated, learn_gated},
+      Architecture{"jumprelu", "latents above learnt thresholds, under an L0 penalty (Rajamanoharan et al. 2024)", false,
+                   {"sparsity", "penalty", "target-l0"}, kWithoutMomentum, load_threshold, learn_jump_relu},
+      Architecture{"attribution", "as relu, penalised also by influence on the loss (Anthropic 2024)", true,
+                   {"sparsity", "attribution", "unexplained"}, 1.0, load_threshold, learn_attribution},
   };
   return all;
 }

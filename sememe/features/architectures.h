@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "sememe/features/learner.h"
 
@@ -15,8 +16,12 @@ struct Architecture {
   std::string_view name;
   std::string_view what;      ///< one line for --help
   bool needs_gradients;       ///< training needs gradients beside the activations
+  std::vector<std::string_view> options;  ///< of training, those that not every architecture has, e.g. "k"
+  double rate;                            ///< its own default learning rate, as a share of default_learning_rate()
   std::shared_ptr<Dictionary> (*load)(const Json& config, const SafetensorsFile& file);
   std::unique_ptr<DictionaryLearner> (*learn)(const LearnerOptions& options, const ActivationStatistics& statistics);
+
+  bool takes(std::string_view option) const;
 };
 
 std::span<const Architecture> architectures();

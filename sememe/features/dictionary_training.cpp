@@ -5,6 +5,8 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "sememe/base/error.h"
@@ -22,13 +24,43 @@ constexpr int64_t kCurvePoints = 200;
 constexpr double kCheckpointSeconds = 60.0;
 constexpr const char* kDictionaryFile = "dictionary.safetensors";  // by which a dictionary's folder is known
 
+constexpr int64_t kDefaultK = 16;
+
+template <class T>
+Json or_null(const std::optional<T>& option) {
+  return option ? Json(*option) : Json();
+}
+
+int64_t k_of(const DictionaryTrainingOptions& options) { return options.k.value_or(kDefaultK); }
+
+/// @throws UsageError naming an option that was given and that the architecture does not have
+void refuse_foreign_options(const Architecture& architecture, const DictionaryTrainingOptions& options) {
+  const std::pair<std::string_view, bool> given[] = {{"k", options.k.has_value()},
+                                                     {"auxiliary-k", options.auxiliary_k.has_value()},
+                                                     {"beta", options.gradient.beta.has_value()},
+                                                     {"score", options.gradient.score.has_value()},
+                                                     {"gradient-scaling", options.gradient.scaling.has_value()},
+                                                     {"multi-topk", options.multi_top_k},
+                                                     {"sparsity", options.sparsity.has_value()},
+                                                     {"target-l0", options.target_l0.has_value()},
+                                                     {"penalty", options.penalty.has_value()},
+                                                     {"attribution", options.attribution.has_value()},
+                                                     {"unexplained", options.unexplained.has_value()},
+                                                     {"prefixes", options.prefixes.has_value()}};
+  for (const auto& [name, is_given] : given)
+    if (is_given && !architecture.takes(name))
+      fail_usage("--{}: --architecture {} has no such option; its own are --{}", name, architecture.name,
+                 fmt::join(architecture.options, ", --"));
+}
+
 void check_options(const ActivationStore& store, const DictionaryTrainingOptions& options) {
   const Architecture& architecture = find_architecture(options.architecture);
   if (options.latents < 1 || options.latents > std::numeric_limits<int32_t>::max())
     fail_usage("--latents {}: give a number from 1 to 2147483647", options.latents);
-  if (options.k < 1) fail_usage("--k {}: give at least 1", options.k);
-  if (options.k > options.latents)
-    fail_usage("--k {}: is larger than the number of latents, {}; give at most that", options.k, options.latents);
+  refuse_foreign_options(architecture, options);
+  if (k_of(options) < 1) fail_usage("--k {}: give at least 1", k_of(options));
+  if (architecture.takes("k") && k_of(options) > options.latents)
+    fail_usage("--k {}: is larger than the number of latents, {}; give at most that", k_of(options), options.latents);
   if (options.batch < 1) fail_usage("--batch {}: give at least 1", options.batch);
   if (options.tokens < 1) fail_usage("--tokens {}: give at least 1", options.tokens);
   if (!(options.learning_rate >= 0) || !std::isfinite(options.learning_rate))
@@ -54,17 +86,24 @@ torch::Tensor sample_rows(const ActivationStore& store) {
 Json settings_of(const ActivationStore& store, const DictionaryTrainingOptions& options) {
   return {{"architecture", options.architecture},
           {"latents", options.latents},
-          {"k", options.k},
+          {"k", find_architecture(options.architecture).takes("k") ? Json(k_of(options)) : Json()},
           {"tokens", options.tokens},
           {"batch", options.batch},
           {"learning_rate", options.learning_rate},
           {"decay", options.decay},
-          {"auxiliary_k", options.auxiliary_k},
+          {"auxiliary_k", or_null(options.auxiliary_k)},
           {"dead_after", options.dead_after},
           {"drop_sinks", options.drop_sinks},
-          {"beta", options.gradient.beta},
-          {"score", options.gradient.score},
-          {"gradient_scaling", options.gradient.scaling},
+          {"beta", or_null(options.gradient.beta)},
+          {"score", or_null(options.gradient.score)},
+          {"gradient_scaling", or_null(options.gradient.scaling)},
+          {"multi_topk", options.multi_top_k},
+          {"sparsity", or_null(options.sparsity)},
+          {"target_l0", or_null(options.target_l0)},
+          {"penalty", or_null(options.penalty)},
+          {"attribution", or_null(options.attribution)},
+          {"unexplained", or_null(options.unexplained)},
+          {"prefixes", or_null(options.prefixes)},
           {"seed", options.seed},
           {"rows", store.rows()},
           {"width", store.width()}};
@@ -128,12 +167,18 @@ class Training {
     float largest_norm = std::numeric_limits<float>::infinity();
     if (options_.drop_sinks) largest_norm = 10.0f * sample.norm(2, {1}).median().item<float>();
     const torch::Tensor kept = options_.drop_sinks ? sample.index({sample.norm(2, {1}) <= largest_norm}) : sample;
-    LearnerOptions learner{.width = store_.width(), .latents = options_.latents, .k = options_.k, .seed = options_.seed,
-                           .auxiliary_k = options_.auxiliary_k, .dead_after = options_.dead_after,
-                           .gradient = options_.gradient};
+    LearnerOptions learner{.width = store_.width(), .latents = options_.latents, .k = k_of(options_), .seed = options_.seed,
+                           .auxiliary_k = options_.auxiliary_k.value_or(-1), .dead_after = options_.dead_after,
+                           .multi_top_k = options_.multi_top_k, .steps = steps_, .sparsity = options_.sparsity,
+                           .target_l0 = options_.target_l0, .penalty = options_.penalty, .attribution = options_.attribution,
+                           .unexplained = options_.unexplained, .prefixes = options_.prefixes};
+    learner.gradient.beta = options_.gradient.beta.value_or(learner.gradient.beta);
+    learner.gradient.score = options_.gradient.score.value_or(learner.gradient.score);
+    learner.gradient.scaling = options_.gradient.scaling.value_or(learner.gradient.scaling);
     if (learner.dead_after == 0) learner.dead_after = std::clamp<int64_t>(options_.tokens / 10, 1, 10'000'000);
-    rate_ = options_.learning_rate > 0 ? options_.learning_rate : default_learning_rate(options_.latents);
-    learner_ = find_architecture(options_.architecture).learn(learner, measure_activations(kept));
+    const Architecture& architecture = find_architecture(options_.architecture);
+    rate_ = options_.learning_rate > 0 ? options_.learning_rate : default_learning_rate(options_.latents) * architecture.rate;
+    learner_ = architecture.learn(learner, measure_activations(kept));
     rows_ = std::make_unique<ShuffledActivations>(store_, options_.seed, largest_norm);
     if (options_.resume && std::filesystem::exists(checkpoint_)) load_checkpoint();
   }

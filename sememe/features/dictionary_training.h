@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "sememe/base/json.h"
 #include "sememe/features/activation_store.h"
@@ -12,18 +14,29 @@
 
 namespace sememe {
 
+/// Parts of GradientSelection.
+struct GradientOptions {
+  std::optional<double> beta{};
+  std::optional<std::string> score{}, scaling{};
+};
+
 struct DictionaryTrainingOptions {
   std::string architecture = "topk";
   int64_t latents = 2048;
-  int64_t k = 16;
+  std::optional<int64_t> k{};  ///< 16 if not given; this and the other std::optional are refused where the architecture has no such option
   int64_t tokens = 2'000'000;  ///< rows to train on, over as many epochs as that takes
   int64_t batch = 1024;
-  double learning_rate = 0.0;  ///< 0 takes default_learning_rate()
+  double learning_rate = 0.0;  ///< 0 takes the architecture's share of default_learning_rate()
   double decay = 0.3;          ///< last share of the run, in which the rate falls linearly to 0
-  int64_t auxiliary_k = -1;    ///< as in LearnerOptions
+  std::optional<int64_t> auxiliary_k{};  ///< as in LearnerOptions
   int64_t dead_after = 0;      ///< rows; 0 takes the smaller of 10 million and a tenth of the run
   bool drop_sinks = false;     ///< leave out rows whose norm is over 10 times the median
-  GradientSelection gradient{};
+  GradientOptions gradient{};
+  bool multi_top_k = false;                        ///< these six as in LearnerOptions
+  std::optional<double> sparsity{}, target_l0{};
+  std::optional<std::string> penalty{};
+  std::optional<double> attribution{}, unexplained{};
+  std::optional<std::vector<int64_t>> prefixes{};
   uint64_t seed = 1;
   bool resume = false;
   int64_t checkpoint_every = 0;  ///< steps; 0 takes as many as one minute or so needs

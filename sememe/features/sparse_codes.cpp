@@ -1,5 +1,6 @@
 #include "sememe/features/sparse_codes.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "sememe/base/error.h"
@@ -94,6 +95,31 @@ void select_codes(const torch::Tensor& pre_activations, const kernels::TopKOptio
                                     {codes.atoms.data(), codes.values.data(), counts.data()});
   if (fault) fail("{}: the weights or the activations are out of range", kernels::describe(*fault));
   codes.close_up(k, counts);
+}
+
+void select_codes_of_batch(const torch::Tensor& pre_activations, int64_t k, SelectedCodes& codes) {
+  const int64_t rows = pre_activations.size(0), latents = pre_activations.size(1);
+  if (rows * latents > std::numeric_limits<int32_t>::max())
+    fail("{} rows of {} latents are too many to select from together; train with a lower --batch", rows, latents);
+  const int64_t most = std::min(k, latents) * rows;
+  codes.atoms.resize(most);
+  codes.values.resize(most);
+  int32_t count = 0;
+  auto fault = kernels::top_k(pre_activations.data_ptr<float>(), 1, rows * latents, {.k = std::max<int64_t>(most, 1)},
+                              {codes.atoms.data(), codes.values.data(), &count});
+  if (fault) {
+    fault->row = fault->latent / latents;
+    fault->latent %= latents;
+    fail("{}: the weights or the activations are out of range", kernels::describe(*fault));
+  }
+  codes.atoms.resize(count);
+  codes.values.resize(count);
+  codes.offsets.assign(rows + 1, 0);
+  for (int32_t& atom : codes.atoms) {
+    ++codes.offsets[atom / latents + 1];
+    atom = static_cast<int32_t>(atom % latents);
+  }
+  for (int64_t row = 0; row < rows; ++row) codes.offsets[row + 1] += codes.offsets[row];
 }
 
 void decode_codes(const kernels::CodeRows& codes, const torch::Tensor& decoder, const torch::Tensor& bias,

@@ -29,6 +29,10 @@ struct SelectedCodes {
 /// @throws Error naming row and latent if a pre-activation is NaN or infinite
 void select_codes(const torch::Tensor& pre_activations, const kernels::TopKOptions& options, SelectedCodes& codes);
 
+/// Selects from all rows together the rows * k largest positive pre-activations; ties go to the lower row, then latent.
+/// @throws Error naming row and latent if a pre-activation is NaN or infinite, or if there are 2^31 of them
+void select_codes_of_batch(const torch::Tensor& pre_activations, int64_t k, SelectedCodes& codes);
+
 /// Selects values[row, i] where gates[row, i] > thresholds[i] and the value is positive.
 /// @param gates, values [rows, latents] float32, contiguous; may be the same tensor
 /// @param thresholds    [latents]

@@ -1,0 +1,33 @@
+#include "sememe/features/attribution.h"
+
+#include "sememe/base/error.h"
+
+namespace sememe {
+namespace {
+
+constexpr double kDefaultWeight = 1000.0;
+
+}  // namespace
+
+AttributionLearner::AttributionLearner(const LearnerOptions& options, const ActivationStatistics& statistics)
+    : ReluLearner(options, statistics) {
+  check_weight("--attribution", options.attribution);
+  check_weight("--unexplained", options.unexplained);
+  attribution_ = options.attribution.value_or(kDefaultWeight);
+  unexplained_ = options.unexplained.value_or(kDefaultWeight);
+}
+
+AutogradLearner::Terms AttributionLearner::terms(const torch::Tensor& x, const torch::Tensor& gradients) {
+  if (!gradients.defined()) fail("attribution needs gradients; capture with --gradients");
+  Terms terms = ReluLearner::terms(x, gradients);
+  const torch::Tensor influence = terms.codes * torch::mm(gradients, weights_.decoder.t());
+  const torch::Tensor unexplained = (terms.error * gradients).sum(1);
+  terms.loss = terms.loss + attribution_ * influence.abs().sum(1).mean() + unexplained_ * unexplained.abs().mean();
+  return terms;
+}
+
+std::unique_ptr<DictionaryLearner> learn_attribution(const LearnerOptions& options, const ActivationStatistics& statistics) {
+  return std::make_unique<AttributionLearner>(options, statistics);
+}
+
+}  // namespace sememe

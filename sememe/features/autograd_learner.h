@@ -1,0 +1,92 @@
+#pragma once
+// What learners share whose loss is written down as in its paper and differentiated by LibTorch: initial weights, Adam, warm-ups, unit
+// atoms, the count of dead latents, checkpoints. An architecture adds its loss and how its parameters become a Dictionary.
+
+#include "sememe/features/autoencoder_weights.h"
+#include "sememe/features/learner.h"
+
+namespace sememe {
+
+/// The constants of an architecture.
+struct AutogradSettings {
+  double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;  ///< of Adam
+  bool unit_atoms = true;         ///< decoder rows keep norm 1: the gradient's part along them is taken out
+  double atom_norm = 1.0;         ///< of decoder rows at the beginning
+  double largest_gradient = 0.0;  ///< gradients of a larger norm, all together, are scaled down to it; 0 is no limit
+};
+
+class AutogradLearner : public DictionaryLearner {
+ public:
+  StepReport step(const ActivationRows& rows, double learning_rate) override;
+  NamedTensors state() const override;
+  void restore(const SafetensorsFile& file) override;
+
+  /// Loss of a batch and its gradients with respect to parameters(), which are left as they are.
+  StepReport compute_gradients(const ActivationRows& rows);
+  const NamedTensors& parameters() const { return parameters_; }
+  /// In the order of parameters().
+  const NamedTensors& gradients() const { return gradients_; }
+  /// Inputs are multiplied by this inside, so that their mean norm is sqrt(width).
+  double input_scale() const { return input_scale_; }
+  /// How many rows ago each latent last fired, [latents] int64.
+  const torch::Tensor& rows_since_fired() const { return rows_since_fired_; }
+
+ protected:
+  AutogradLearner(const LearnerOptions& options, const ActivationStatistics& statistics, const AutogradSettings& settings);
+
+  struct Terms {
+    torch::Tensor loss;   ///< a number
+    torch::Tensor codes;  ///< [batch, latents]
+    torch::Tensor error;  ///< [batch, width] x - x^
+  };
+  /// @param x         [batch, width] scaled
+  /// @param gradients [batch, width] of the model's loss with respect to the scaled x, or undefined
+  virtual Terms terms(const torch::Tensor& x, const torch::Tensor& gradients) = 0;
+  /// Called after each step, e.g. to begin latents anew.
+  virtual void after_step(const torch::Tensor& x, const Terms& terms) {}
+
+  /// (x - decoder_bias) encoder^T, without the encoder's bias. -> [batch, latents]
+  torch::Tensor encoder_products(const torch::Tensor& x) const;
+  /// codes decoder + decoder_bias
+  torch::Tensor reconstruct(const torch::Tensor& codes) const;
+  /// In constructors, after the shared four.
+  torch::Tensor add_parameter(const std::string& name, const torch::Tensor& initial);
+
+  /// The share of the sparsity term's weight that is in force: it rises linearly over the first tenth of the run, at most 2,000 steps.
+  double sparsity_share() const;
+  /// [latents] bool: did not fire for options_.dead_after rows
+  torch::Tensor dead() const { return rows_since_fired_ >= options_.dead_after; }
+  int64_t steps_done() const { return step_.item<int64_t>(); }
+  /// The rate rises anew from 0, over a twentieth of the run, at most 1,000 steps.
+  void restart_rate() { rate_began_.copy_(step_); }
+  /// The moments that belong to parameters()[index].
+  std::pair<torch::Tensor, torch::Tensor> moments(size_t index) { return {first_moments_[index], second_moments_[index]}; }
+
+  struct Unscaled {
+    AutoencoderWeights weights;  ///< for inputs as step() gets them, atoms of norm 1
+    torch::Tensor code_unit;     ///< [latents] what codes, and thresholds with them, were multiplied by
+  };
+  Unscaled unscaled() const;
+
+  LearnerOptions options_;
+  AutoencoderWeights weights_;
+
+ private:
+  void initialize(const ActivationStatistics& statistics);
+  void limit_gradients();
+  void apply_adam(double learning_rate);
+  StepReport report_of(const Terms& terms) const;
+
+  AutogradSettings settings_;
+  double input_scale_ = 1.0, variance_ = 1.0;
+  NamedTensors parameters_, gradients_;
+  std::vector<torch::Tensor> first_moments_, second_moments_;
+  torch::Tensor rows_since_fired_, step_, rate_began_;
+  torch::Tensor x_;  // the last batch, scaled
+  Terms terms_;
+};
+
+/// @throws UsageError naming the option unless it is empty, or finite and at least 0
+void check_weight(const char* option, const std::optional<double>& weight);
+
+}  // namespace sememe

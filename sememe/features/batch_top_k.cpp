@@ -1,0 +1,58 @@
+#include "sememe/features/batch_top_k.h"
+
+#include <algorithm>
+
+#include "sememe/base/error.h"
+#include "sememe/features/threshold_dictionary.h"
+
+namespace sememe {
+namespace {
+
+constexpr int64_t kThresholdFrom = 1000;  // steps; before, weights change too fast
+constexpr double kThresholdRate = 0.01;   // of the running mean
+
+}  // namespace
+
+BatchTopKLearner::BatchTopKLearner(const LearnerOptions& options, const ActivationStatistics& statistics)
+    : TopKLearner(options, statistics), threshold_(torch::full({1}, -1.0, torch::kDouble)) {}
+
+/// The step from which the threshold is measured: the 1,000th, or the middle of a shorter run.
+int64_t BatchTopKLearner::threshold_from() const {
+  return options_.steps > 0 ? std::min(kThresholdFrom, options_.steps / 2) : kThresholdFrom;
+}
+
+void BatchTopKLearner::select(const ActivationRows&, const torch::Tensor& centred, int64_t k, SelectedCodes& codes) {
+  select_codes_of_batch(torch::addmm(weights_.encoder_bias, centred, weights_.encoder.t()), k, codes);
+}
+
+StepReport BatchTopKLearner::step(const ActivationRows& rows, double learning_rate) {
+  const StepReport report = TopKLearner::step(rows, learning_rate);
+  if (steps_done() > threshold_from() && !codes_.values.empty()) {
+    const double smallest = *std::min_element(codes_.values.begin(), codes_.values.end());
+    double& running = *threshold_.data_ptr<double>();
+    running = running < 0 ? smallest : running + kThresholdRate * (smallest - running);
+  }
+  return report;
+}
+
+std::shared_ptr<Dictionary> BatchTopKLearner::dictionary(const Json& origin) const {
+  if (threshold() < 0)
+    fail("{}: {} steps are too few for the threshold by which single rows are encoded, it is measured after step {}; train longer",
+         architecture(), steps_done(), threshold_from());
+  Json config = origin;
+  config.update(settings());
+  return std::make_shared<ThresholdDictionary>(unscaled_weights(), torch::full({options_.latents}, threshold() / input_scale()),
+                                               architecture(), config);
+}
+
+NamedTensors BatchTopKLearner::state() const {
+  NamedTensors state = TopKLearner::state();
+  state.emplace_back("threshold", threshold_);
+  return state;
+}
+
+std::unique_ptr<DictionaryLearner> learn_batch_top_k(const LearnerOptions& options, const ActivationStatistics& statistics) {
+  return std::make_unique<BatchTopKLearner>(options, statistics);
+}
+
+}  // namespace sememe
