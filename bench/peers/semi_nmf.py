@@ -27,7 +27,8 @@ def parts(matrix):
 losses = []
 start = time.perf_counter()
 for _ in range(options.iterations):
-    f = np.linalg.solve(g.T @ g + 1e-6 * np.eye(g.shape[1], dtype=np.float32), (a @ g).T).T
+    # In double, or rounding decides between winners that nearly tie and the curves part.
+    f = np.linalg.solve((g.T @ g).astype(np.float64) + 1e-6 * np.eye(g.shape[1]), (a @ g).T.astype(np.float64)).T.astype(np.float32)
     size = np.abs(f)
     f[size < np.partition(size, -winners, axis=0)[-winners]] = 0
     norms = np.linalg.norm(g, axis=0) + 1e-8

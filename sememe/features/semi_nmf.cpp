@@ -20,6 +20,7 @@ constexpr double kRidge = 1e-6;
 constexpr float kLeast = 1e-6f;       // coefficients begin above 0: the multiplicative step cannot leave it
 constexpr double kDeadNorm = 1e-8;    // of a column of coefficients
 constexpr int kLloydRounds = 15;
+constexpr int64_t kTileRows = 256;
 
 void check_options(const torch::Tensor& activations, const SemiNmfOptions& options) {
   if (activations.dim() != 2) fail("semi-NMF takes rows of activations [rows, width], not a tensor of {} dimensions", activations.dim());
@@ -81,17 +82,19 @@ class Factorisation {
   Factorisation(const torch::Tensor& activations, const SemiNmfOptions& options)
       : options_(options),
         activations_(activations.to(torch::kFloat).contiguous()),
-        by_unit_(activations_.t().contiguous()),
         squares_(activations_.square().sum(torch::kDouble).item<double>()),
         kept_(static_cast<int64_t>(std::ceil(options.kept * static_cast<double>(activations.size(1))))),
-        coefficients_(first_coefficients(activations_, options)),
-        products_(torch::empty({options.features, activations_.size(0)})) {}
+        by_feature_(first_coefficients(activations_, options).t().contiguous()),
+        products_(torch::empty({options.features, activations_.size(0)})) {
+    for (int64_t row = 0; row < activations_.size(0); row += kTileRows)
+      tiles_.push_back(activations_.narrow(0, row, std::min(kTileRows, activations_.size(0) - row)).t().contiguous());
+  }
 
   SemiNmf run() {
     SemiNmf result;
     double best = std::numeric_limits<double>::infinity();
     int64_t improved = 0;
-    torch::Tensor overlaps = torch::mm(coefficients_.t(), coefficients_);
+    torch::Tensor overlaps = torch::mm(by_feature_, by_feature_.t());
     Progress progress("factorise", options_.iterations, "iterations");
     for (int64_t iteration = 0; iteration < options_.iterations; ++iteration) {
       solve_features(overlaps);
@@ -100,7 +103,7 @@ class Factorisation {
       multiply_by_features();
       const torch::Tensor squares = torch::mm(features_, features_.t());
       update_coefficients(squares);
-      overlaps = torch::mm(coefficients_.t(), coefficients_);
+      overlaps = torch::mm(by_feature_, by_feature_.t());
       const double loss = loss_of(squares, overlaps);
       if (!std::isfinite(loss)) fail("the loss of iteration {} is not finite; are the activations far out of scale?", iteration + 1);
       result.losses.push_back(loss);
@@ -109,12 +112,13 @@ class Factorisation {
         best = loss;
         result.best = iteration;
         result.features = features_.clone();
-        result.coefficients = coefficients_.clone();
+        result.coefficients = by_feature_;  // replaced, not changed, by the next iteration's step
       }
       progress.update(iteration + 1, fmt::format("unexplained {:.4f}", loss / squares_));
       if (interrupted()) throw Interrupted("interrupted while factorising; nothing was written");
       if (iteration - improved >= options_.patience) break;
     }
+    result.coefficients = result.coefficients.t().contiguous();
     return result;
   }
 
@@ -122,7 +126,7 @@ class Factorisation {
   /// Least squares for given coefficients; in double, since columns may nearly agree.
   void solve_features(const torch::Tensor& overlaps) {
     const torch::Tensor square = overlaps.to(torch::kDouble) + kRidge * torch::eye(options_.features, torch::kDouble);
-    const torch::Tensor right = torch::mm(coefficients_.t(), activations_).to(torch::kDouble);
+    const torch::Tensor right = torch::mm(by_feature_, activations_).to(torch::kDouble);
     const auto [factor, failed] = torch::linalg_cholesky_ex(square);
     features_ = failed.item<int>() == 0 ? torch::cholesky_solve(right, factor).to(torch::kFloat)
                                         : torch::linalg_solve(square + 1e-3 * torch::eye(options_.features, torch::kDouble), right).to(torch::kFloat);
@@ -151,19 +155,20 @@ class Factorisation {
 
   /// Columns of coefficients to norm 1, their scale into the features. A feature that has died begins anew.
   void rescale(int64_t& reseeded) {
-    const torch::Tensor norms = coefficients_.norm(2, {0});
+    const torch::Tensor norms = by_feature_.norm(2, {1});
     for (int64_t i = 0; i < options_.features; ++i) {
       if (norms[i].item<double>() > kDeadNorm && !winners_[i].empty()) continue;
-      const torch::Tensor errors = (activations_ - torch::mm(coefficients_, features_)).square().sum(1);
+      const torch::Tensor errors = (activations_ - torch::mm(by_feature_.t(), features_)).square().sum(1);
       const auto worst = errors.argmax().item<int64_t>();
-      coefficients_.select(1, i).fill_(kLeast);
-      coefficients_[worst][i] = 1.0f;
+      by_feature_ = by_feature_.clone();  // the best so far may share it
+      by_feature_[i].fill_(kLeast);
+      by_feature_[i][worst] = 1.0f;
       features_[i].copy_(activations_[worst]);
       norms[i] = 1.0f;
       ++reseeded;
       keep_winners();
     }
-    coefficients_.div_(norms);
+    by_feature_ = by_feature_ / norms.unsqueeze(1);
     features_.mul_(norms.unsqueeze(1));
     for (int64_t i = 0; i < options_.features; ++i) {
       const float* const row = features_.data_ptr<float>() + i * features_.size(1);
@@ -176,40 +181,44 @@ class Factorisation {
   void multiply_by_features() {
     const int64_t rows = activations_.size(0);
     if (4 * kept_ > features_.size(1)) {
-      torch::mm_out(products_, features_, by_unit_);
+      torch::mm_out(products_, features_, activations_.t());
       return;
     }
     products_.zero_();
-    parallel_for(options_.features, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        kernels::add_weighted_rows(products_.data_ptr<float>() + i * rows, rows, winners_[i].data(), weights_[i].data(),
-                                   static_cast<int64_t>(weights_[i].size()), by_unit_.data_ptr<float>());
+    parallel_for(static_cast<int64_t>(tiles_.size()), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t tile = begin; tile < end; ++tile)
+        for (int64_t i = 0; i < options_.features; ++i)
+          kernels::add_weighted_rows(products_.data_ptr<float>() + i * rows + tile * kTileRows, tiles_[tile].size(1), winners_[i].data(),
+                                     weights_[i].data(), static_cast<int64_t>(weights_[i].size()), tiles_[tile].data_ptr<float>());
     });
   }
 
   /// G <- G sqrt(([P]+ + G [Q]-) / ([P]- + G [Q]+ + ridge)), P = A F^T, Q = F F^T (Ding et al. 2010, eq. 13).
   void update_coefficients(const torch::Tensor& squares) {
-    coefficients_ = multiplicative_step(coefficients_, products_.t(), squares);
+    by_feature_ = multiplicative_step(by_feature_, products_, squares);
   }
 
   double loss_of(const torch::Tensor& squares, const torch::Tensor& overlaps) const {
-    const double cross = (coefficients_.t() * products_).sum(torch::kDouble).item<double>();
+    const double cross = (by_feature_ * products_).sum(torch::kDouble).item<double>();
     return squares_ - 2 * cross + (squares.to(torch::kDouble) * overlaps.to(torch::kDouble)).sum().item<double>();
   }
 
  public:
-  static torch::Tensor multiplicative_step(const torch::Tensor& coefficients, const torch::Tensor& products, const torch::Tensor& squares) {
-    const torch::Tensor up = products.clamp_min(0) + torch::mm(coefficients, (-squares).clamp_min(0));
-    const torch::Tensor down = (-products).clamp_min(0) + torch::mm(coefficients, squares.clamp_min(0)) + kRidge;
-    return (coefficients * (up / down).clamp_min(0).sqrt()).contiguous();
+  /// @param by_feature, products [features, rows]; squares is symmetric
+  static torch::Tensor multiplicative_step(const torch::Tensor& by_feature, const torch::Tensor& products, const torch::Tensor& squares) {
+    torch::Tensor up = torch::mm((-squares).clamp_min(0), by_feature), down = torch::mm(squares.clamp_min(0), by_feature);
+    const torch::Tensor positive = products.clamp_min(0);
+    down.add_(positive).sub_(products).add_(kRidge);  // [P]- = [P]+ - P
+    return up.add_(positive).div_(down).clamp_min_(0).sqrt_().mul_(by_feature);
   }
 
  private:
   const SemiNmfOptions& options_;
-  torch::Tensor activations_, by_unit_;
+  torch::Tensor activations_;
+  std::vector<torch::Tensor> tiles_;  // [width, some rows] each: the rows of a unit stand together, a tile stays in the cache
   double squares_;
   int64_t kept_;
-  torch::Tensor coefficients_, products_, features_;
+  torch::Tensor by_feature_, products_, features_;  // [features, rows] coefficients and products, [features, width]
   std::vector<std::vector<int32_t>> winners_;
   std::vector<std::vector<float>> weights_;
 };
@@ -226,11 +235,11 @@ torch::Tensor semi_nmf_coefficients(const torch::Tensor& activations, const torc
   const torch::NoGradGuard no_autograd;
   if (activations.dim() != 2 || activations.size(1) != features.size(1))
     fail("the features take rows of width {}, they were given {}", features.size(1), fmt::format("[{}]", fmt::join(activations.sizes(), ", ")));
-  const torch::Tensor products = torch::mm(activations, features.t()), squares = torch::mm(features, features.t());
+  const torch::Tensor products = torch::mm(features, activations.t()), squares = torch::mm(features, features.t());
   // Begins where each feature alone would be best.
-  torch::Tensor coefficients = (products / squares.diag().clamp_min(kRidge)).clamp_min(kLeast);
-  for (int64_t i = 0; i < iterations; ++i) coefficients = Factorisation::multiplicative_step(coefficients, products, squares);
-  return coefficients;
+  torch::Tensor by_feature = (products / squares.diag().clamp_min(kRidge).unsqueeze(1)).clamp_min(kLeast);
+  for (int64_t i = 0; i < iterations; ++i) by_feature = Factorisation::multiplicative_step(by_feature, products, squares);
+  return by_feature.t().contiguous();
 }
 
 std::vector<SemiNmf> semi_nmf_hierarchy(const torch::Tensor& activations, const std::vector<int64_t>& ranks, const SemiNmfOptions& options) {
