@@ -9,9 +9,11 @@
 #include "sememe/features/gated.h"
 #include "sememe/features/gated_dictionary.h"
 #include "sememe/features/gradient_top_k.h"
+#include "sememe/features/interchange/format.h"
 #include "sememe/features/jump_relu.h"
 #include "sememe/features/matryoshka.h"
 #include "sememe/features/relu.h"
+#include "sememe/features/semi_nmf_dictionary.h"
 #include "sememe/features/threshold_dictionary.h"
 #include "sememe/features/top_k.h"
 
@@ -58,9 +60,10 @@ const Architecture& find_architecture(std::string_view name) {
 }
 
 std::shared_ptr<Dictionary> load_dictionary(const std::filesystem::path& folder) {
+  if (const DictionaryFormat* const format = recognise_format(folder)) return put_together(format->read(folder, {}));
   const std::filesystem::path config_path = folder / "config.json";
   if (!std::filesystem::exists(config_path))
-    fail("{}: is not a dictionary (there is no config.json in it)", folder.string());
+    fail("{}: is not a dictionary (there is no config.json in it, and no file of another tool's)", folder.string());
   const Json config = read_json(config_path);
   const auto name = json_member<std::string>(config, "architecture", config_path.string());
   for (const Architecture& architecture : architectures())
