@@ -45,6 +45,50 @@ RC_GTEST_PROP(ReconstructionFigures, AreThoseOfTheWholeSetForAnySplit, ()) {
   RC_ASSERT(torch::equal(figures.firings(), firings));
   RC_ASSERT(figures.dead() == (firings == 0).sum().item<int64_t>());
   RC_ASSERT(figures.dense() == (firings * 10 > rows).sum().item<int64_t>());
+  const torch::Tensor rebuilt = output.to(torch::kDouble), norms = exact.norm(2, {1}), products = (exact * rebuilt).sum(1);
+  const auto near = [](double value, const torch::Tensor& wanted) {
+    return std::abs(value - wanted.item<double>()) <= 1e-9 * std::max(1.0, std::abs(wanted.item<double>()));
+  };
+  RC_ASSERT(near(figures.nmse(), ((exact - rebuilt).square().sum(1) / norms.square()).mean()));
+  RC_ASSERT(near(figures.cosine(), (products / norms / rebuilt.norm(2, {1})).mean()));
+  RC_ASSERT(near(figures.l2_ratio(), (rebuilt.norm(2, {1}) / norms).mean()));
+  RC_ASSERT(near(figures.relative_bias().value(), rebuilt.square().sum(1).mean() / products.mean()));
+}
+
+TEST(ReconstructionFigures, OfAHalvedRowAreKnown) {
+  ReconstructionFigures figures(1, 2);
+  const torch::Tensor x = torch::tensor({{3.0f, 4.0f}, {0.0f, 2.0f}});
+  figures.add(x, sparse(torch::ones({2, 1})), x / 2);
+  EXPECT_DOUBLE_EQ(figures.nmse(), 0.25);
+  EXPECT_DOUBLE_EQ(figures.cosine(), 1.0);
+  EXPECT_DOUBLE_EQ(figures.l2_ratio(), 0.5);
+  EXPECT_DOUBLE_EQ(figures.relative_bias().value(), 0.5);
+}
+
+TEST(ReconstructionFigures, RowsOfZerosAreInNoRelativeMean) {
+  ReconstructionFigures figures(1, 2);
+  const torch::Tensor x = torch::tensor({{0.0f, 0.0f}, {0.0f, 2.0f}, {1.0f, 0.0f}});
+  // The first has an error, the last is rebuilt as zero: its cosine counts as 0.
+  figures.add(x, sparse(torch::ones({3, 1})), torch::tensor({{1.0f, 0.0f}, {0.0f, 2.0f}, {0.0f, 0.0f}}));
+  EXPECT_DOUBLE_EQ(figures.nmse(), 0.5);
+  EXPECT_DOUBLE_EQ(figures.cosine(), 0.5);
+  EXPECT_DOUBLE_EQ(figures.l2_ratio(), 0.5);
+  ReconstructionFigures silent(1, 2);
+  silent.add(x, sparse(torch::zeros({3, 1})), torch::zeros({3, 2}));
+  EXPECT_FALSE(silent.relative_bias().has_value());
+}
+
+TEST(ReconstructionFigures, DensityPercentilesCountTheDead) {
+  torch::Tensor dense = torch::zeros({10, 5});
+  dense.select(1, 1).narrow(0, 0, 1).fill_(1.0);
+  dense.select(1, 2).narrow(0, 0, 2).fill_(1.0);
+  dense.select(1, 3).narrow(0, 0, 4).fill_(1.0);
+  dense.select(1, 4).fill_(1.0);
+  ReconstructionFigures figures(5, 2);
+  figures.add(torch::randn({10, 2}), sparse(dense), torch::zeros({10, 2}));
+  const double percents[] = {0, 25, 50, 75, 87.5, 100};
+  const std::vector<double> wanted{0.0, 0.1, 0.2, 0.4, 0.7, 1.0}, found = figures.density_percentiles(percents);
+  for (size_t i = 0; i < wanted.size(); ++i) EXPECT_NEAR(found[i], wanted[i], 1e-12) << percents[i];
 }
 
 TEST(ReconstructionFigures, BinLatentsByTheirDensity) {
@@ -168,18 +212,87 @@ TEST_F(EvaluationFolder, CleanAndMeanFiguresFollowTheirDefinitions) {
   EXPECT_NEAR(result["ce_recovered_mean"].get<double>(), recovered, 1e-2 * std::abs(recovered));
 }
 
-TEST_F(EvaluationFolder, GradientSelectionStandsBesideThePlainOne) {
+/// A dictionary that is neither perfect nor silent.
+AutoencoderWeights random_weights(int64_t latents) {
   torch::manual_seed(5);
-  AutoencoderWeights weights = AutoencoderWeights::zeros(64, 16);
-  weights.decoder.copy_(torch::nn::functional::normalize(torch::randn({64, 16})));
+  AutoencoderWeights weights = AutoencoderWeights::zeros(latents, 16);
+  weights.decoder.copy_(torch::nn::functional::normalize(torch::randn({latents, 16})));
   weights.encoder.copy_(weights.decoder);
+  return weights;
+}
+
+TEST_F(EvaluationFolder, ScoresFollowTheirDefinitions) {
+  const TopKDictionary dictionary(random_weights(64), 4, Json::object());
+  const Json result = evaluate(dictionary);
+  const auto figure = [&](const char* key) { return result[key].get<double>(); };
+  Replace zero(torch::zeros({16}), 1), mean(rows().mean(0).to(torch::kFloat), 1);
+  EXPECT_NEAR(figure("kl_zero"), by_hand(zero).second, 1e-5);
+  EXPECT_NEAR(figure("kl_mean"), by_hand(mean).second, 1e-5);
+  EXPECT_NEAR(figure("kl_score"), (figure("kl_zero") - figure("kl")) / figure("kl_zero"), 1e-12);
+  EXPECT_NEAR(figure("kl_score_mean"), (figure("kl_mean") - figure("kl")) / figure("kl_mean"), 1e-12);
+  EXPECT_NEAR(figure("delta_ce"), figure("ce_dictionary") - figure("ce_clean"), 1e-12);
+  EXPECT_GT(figure("kl_score"), 0.0);
+  const torch::Tensor x = rows().to(torch::kFloat);
+  ReconstructionFigures figures(64, 16);
+  figures.add(x, dictionary.encode(x), dictionary.decode(dictionary.encode(x)));
+  EXPECT_NEAR(figure("nmse"), figures.nmse(), 1e-5);
+  EXPECT_NEAR(figure("cosine"), figures.cosine(), 1e-5);
+  EXPECT_NEAR(figure("l2_ratio"), figures.l2_ratio(), 1e-5);
+  EXPECT_NEAR(figure("relative_bias"), *figures.relative_bias(), 1e-5);
+  EXPECT_LE(result["density_percentiles"]["5"].get<double>(), result["density_percentiles"]["95"].get<double>());
+  EXPECT_TRUE(evaluate(TopKDictionary(silent_weights(16), 2, Json::object()))["relative_bias"].is_null());
+}
+
+TEST_F(EvaluationFolder, IntervalsHoldTheirFigureAndShrinkWithMoreText) {
+  const TopKDictionary dictionary(random_weights(64), 4, Json::object());
+  const auto width_of = [](const Json& result, const std::string& name) {
+    const double low = result[name + "_low"].get<double>(), high = result[name + "_high"].get<double>(), value = result[name].get<double>();
+    EXPECT_LE(low, value) << name;
+    EXPECT_GE(high, value) << name;
+    return high - low;
+  };
+  const Json little = evaluate(dictionary);
+  write_text(text_, 240);
+  const Json much = evaluate(dictionary);
+  EXPECT_GT(much["contexts"].get<int64_t>(), 10 * little["contexts"].get<int64_t>());
+  for (const char* const name : {"ce_recovered", "ce_recovered_mean", "kl", "fvu"}) {
+    EXPECT_GT(width_of(much, name), 0.0) << name;
+    EXPECT_LT(width_of(much, name), 0.5 * width_of(little, name)) << name;
+  }
+  EXPECT_EQ(evaluate(dictionary), much);
+  const Json other_draw = evaluate_dictionary(dictionary, model_, text_, {.site = "blocks.0.output", .tokens = 100000, .batch_tokens = 60, .seed = 2});
+  EXPECT_NE(other_draw["kl_low"], much["kl_low"]);
+  EXPECT_EQ(other_draw["kl"], much["kl"]);
+}
+
+TEST_F(EvaluationFolder, IntervalsDoNotDependOnHowContextsAreBatched) {
+  const TopKDictionary dictionary(random_weights(64), 4, Json::object());
+  // One context more or less in a batch changes its padding, and the order of contexts follows the batches: only the sums must agree.
+  const Json small = evaluate(dictionary);
+  const Json large = evaluate_dictionary(dictionary, model_, text_, {.site = "blocks.0.output", .tokens = 100000, .batch_tokens = 600});
+  EXPECT_EQ(small["contexts"], large["contexts"]);
+  for (const char* const name : {"ce_recovered", "kl", "fvu", "nmse", "ce_mean", "kl_mean"})
+    EXPECT_NEAR(small[name].get<double>(), large[name].get<double>(), 1e-4) << name;
+  EXPECT_NEAR(small["fvu_low"].get<double>(), large["fvu_low"].get<double>(), 0.2 * (small["fvu_high"].get<double>() - small["fvu_low"].get<double>()));
+}
+
+TEST_F(EvaluationFolder, OneContextGivesNoInterval) {
+  write_file(text_, "the cat sat");
+  const Json result = evaluate(TopKDictionary(random_weights(64), 4, Json::object()));
+  EXPECT_EQ(result["contexts"], 1);
+  EXPECT_FALSE(result.contains("kl_low"));
+}
+
+TEST_F(EvaluationFolder, GradientSelectionStandsBesideThePlainOne) {
+  const AutoencoderWeights weights = random_weights(64);
   const Json plain = evaluate(TopKDictionary(weights, 2, Json::object()));
   EXPECT_FALSE(plain.contains("ce_recovered_gradient"));
   const Json gradient = evaluate(GradientTopKDictionary(weights, 2, {.beta = 100.0}, 1e-3, Json::object()));
-  for (const char* const key : {"l0", "fvu", "ce_dictionary", "ce_recovered", "kl"}) {
+  for (const char* const key : {"l0", "fvu", "ce_dictionary", "ce_recovered", "kl", "nmse", "kl_score", "delta_ce"}) {
     EXPECT_NEAR(gradient[key].get<double>(), plain[key].get<double>(), 1e-6) << key;
     EXPECT_TRUE(gradient.contains(std::string(key) + "_gradient")) << key;
   }
+  EXPECT_LE(gradient["kl_gradient_low"].get<double>(), gradient["kl_gradient"].get<double>());
   EXPECT_GT(gradient["fvu_gradient"].get<double>(), gradient["fvu"].get<double>() + 1e-3);
   const Json without = evaluate(GradientTopKDictionary(weights, 2, {.beta = 0.0}, 1.0, Json::object()));
   EXPECT_NEAR(without["ce_dictionary_gradient"].get<double>(), without["ce_dictionary"].get<double>(), 1e-6);
