@@ -42,8 +42,9 @@ std::string one_line(std::string_view text);
 void add_model_commands(CLI::App& program);
 void add_capture_command(CLI::App& program);
 void add_dictionary_commands(CLI::App& program);
-/// Into the group that add_dictionary_commands() makes.
+/// These into the group that add_dictionary_commands() makes.
 void add_describe_commands(CLI::App& dictionary);
+void add_compare_commands(CLI::App& dictionary);
 void add_report_command(CLI::App& program);
 void add_tokenizer_commands(CLI::App& program);
 void add_study_commands(CLI::App& program);

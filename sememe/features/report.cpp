@@ -13,7 +13,7 @@
 namespace sememe {
 
 namespace embedded {  // made from web/ by cmake/embed.cmake
-extern const std::string_view report_html, report_css, report_js;
+extern const std::string_view report_html, report_css, report_js, drawing_js;
 }
 
 namespace {
@@ -237,15 +237,22 @@ void replace_once(std::string& text, std::string_view mark, std::string_view by)
 
 }  // namespace
 
+bool is_dictionary(const fs::path& folder) {
+  return fs::is_directory(folder) && fs::exists(folder / "config.json") && fs::exists(folder / "dictionary.safetensors");
+}
+
+std::optional<fs::path> find_evaluation(const fs::path& folder) {
+  const fs::path whole = folder.has_filename() ? folder : folder.parent_path();
+  return first_existing({whole / "evaluation.json", whole.parent_path() / (folder_name(folder) + "-evaluation.json")});
+}
+
 ReportSources find_report_sources(const fs::path& run) {
   if (!fs::is_directory(run)) fail("{}: is no folder; give the one that holds the dictionaries of a run", run.string());
   ReportSources sources;
   for (const auto& entry : fs::directory_iterator(run)) {
     const fs::path& path = entry.path();
     const std::string name = path.filename().string();
-    if (entry.is_directory() && fs::exists(path / "config.json") && fs::exists(path / "dictionary.safetensors"))
-      sources.dictionaries.push_back(
-          {path, first_existing({path / "evaluation.json", run / (name + "-evaluation.json")}), find_description(path)});
+    if (is_dictionary(path)) sources.dictionaries.push_back({path, find_evaluation(path), find_description(path)});
     if (entry.is_regular_file() && name.ends_with(".json") && name.find("steering") != std::string::npos)
       sources.steering.push_back(path);
   }
@@ -301,13 +308,17 @@ std::string script_safe_json(const Json& value) {
   return safe;
 }
 
-std::string report_page(const Json& data) {
-  std::string page(embedded::report_html);
-  replace_once(page, "{{style}}", embedded::report_css);
-  replace_once(page, "{{script}}", embedded::report_js);
+std::string filled_page(std::string_view page_template, std::string_view style, std::string_view script, const Json& data) {
+  std::string page(page_template);
+  replace_once(page, "{{style}}", style);
+  replace_once(page, "{{script}}", script);
   // Last, so that no text in the data can stand for a mark of the template.
   replace_once(page, "{{data}}", script_safe_json(data));
   return page;
+}
+
+std::string report_page(const Json& data) {
+  return filled_page(embedded::report_html, embedded::report_css, std::string(embedded::drawing_js) + std::string(embedded::report_js), data);
 }
 
 void write_report(const fs::path& path, const Json& data) { write_file(path, report_page(data)); }

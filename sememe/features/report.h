@@ -27,6 +27,12 @@ struct ReportSources {
   int64_t cards = 200;                          ///< clearest latents of each dictionary that the page holds
 };
 
+/// True if the folder holds what dictionary train writes.
+bool is_dictionary(const std::filesystem::path& folder);
+
+/// The evaluation of the dictionary in `folder`: evaluation.json inside, or NAME-evaluation.json beside it.
+std::optional<std::filesystem::path> find_evaluation(const std::filesystem::path& folder);
+
 /// Finds what a run folder holds: every folder NAME in it that is a dictionary, NAME/evaluation.json or NAME-evaluation.json, NAME/description
 /// or NAME-description, and every *steering*.json. Dictionaries stand in the order of NAME, "topk" first: the others are held against it.
 /// @throws Error if there is no dictionary in it
@@ -42,6 +48,9 @@ std::vector<std::string> findings(const Json& data);
 /// JSON that can stand inside a script element of an HTML page: no <, >, & or line separator is left in it, and bytes that are not UTF-8
 /// become U+FFFD.
 std::string script_safe_json(const Json& value);
+
+/// A page made of a template with the marks {{style}}, {{script}} and {{data}}.
+std::string filled_page(std::string_view page_template, std::string_view style, std::string_view script, const Json& data);
 
 /// The page with its data.
 std::string report_page(const Json& data);
