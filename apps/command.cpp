@@ -2,8 +2,10 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "sememe/base/error.h"
-#include "sememe/base/json.h"
 #include "sememe/base/progress.h"
 #include "sememe/base/threads.h"
 
@@ -50,6 +52,38 @@ std::string one_line(std::string_view text) {
     }
   }
   return line;
+}
+
+std::string sparkline(const std::vector<double>& values) {
+  static constexpr const char* kBars[] = {" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
+  if (values.empty()) return "";
+  const double least = std::min(0.0, *std::min_element(values.begin(), values.end()));
+  const double range = *std::max_element(values.begin(), values.end()) - least;
+  std::string line;
+  for (const double value : values)
+    line += kBars[value > least ? std::clamp(static_cast<int>(std::ceil(8.0 * (value - least) / range)), 1, 8) : 0];
+  return line;
+}
+
+void add_intervention_options(CLI::App& command, InterventionOptions& options) {
+  command
+      .add_option("--intervention", options.files,
+                  "File made by dictionary steer --save, whose edits act while the model runs; several may be given")
+      ->allow_extra_args(false);
+  command.add_option("--dictionary", options.dictionary, "Folder of the intervention's dictionary; by default the one its file says");
+}
+
+Interventions load_interventions(const InterventionOptions& options, const Network& network, Passes passes) {
+  if (options.files.empty() && !options.dictionary.empty()) fail_usage("--dictionary: belongs to --intervention, which is not given");
+  return {options.files, options.dictionary, network, passes};
+}
+
+std::string described(const Interventions& interventions) {
+  std::string text;
+  for (const Intervention& intervention : interventions.list())
+    text += fmt::format("{}: {}\n", one_line(intervention.site),
+                        listed(intervention.edits, [](const Edit& edit) { return to_string(edit); }));
+  return text;
 }
 
 std::string site_of(const std::filesystem::path& dictionary, const std::string& given) {

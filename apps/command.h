@@ -7,7 +7,9 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "sememe/features/intervention.h"
 #include "sememe/language/language_model.h"
 
 namespace sememe {
@@ -39,12 +41,38 @@ std::string site_of(const std::filesystem::path& dictionary, const std::string& 
 /// Text from outside on one line of a terminal: control characters could move the cursor or change colours.
 std::string one_line(std::string_view text);
 
+/// "shown(a)  shown(b)", or "-" where there is nothing.
+template <class List, class Show>
+std::string listed(const List& list, const Show& show) {
+  std::string text;
+  for (const auto& element : list) text += (text.empty() ? "" : "  ") + show(element);
+  return text.empty() ? "-" : text;
+}
+
+/// A bar of one character for each value, from the least (0, if all are positive) to the greatest; whatever is above the least shows.
+std::string sparkline(const std::vector<double>& values);
+
+/// The options --intervention and --dictionary of a command that runs a model.
+struct InterventionOptions {
+  std::vector<std::filesystem::path> files;
+  std::filesystem::path dictionary;
+};
+void add_intervention_options(CLI::App& command, InterventionOptions& options);
+
+/// What the options ask for, ready to visit the network. @throws Error as Interventions
+Interventions load_interventions(const InterventionOptions& options, const Network& network, Passes passes);
+
+/// One line for each intervention: its edits and its site.
+std::string described(const Interventions& interventions);
+
 void add_model_commands(CLI::App& program);
 void add_capture_command(CLI::App& program);
 void add_dictionary_commands(CLI::App& program);
 /// These into the group that add_dictionary_commands() makes.
 void add_describe_commands(CLI::App& dictionary);
 void add_compare_commands(CLI::App& dictionary);
+void add_steer_commands(CLI::App& dictionary);
+void add_factorize_command(CLI::App& dictionary);
 void add_report_command(CLI::App& program);
 void add_tokenizer_commands(CLI::App& program);
 void add_study_commands(CLI::App& program);

@@ -7,19 +7,11 @@
 #include "sememe/base/error.h"
 #include "sememe/base/json.h"
 #include "sememe/features/description.h"
-#include "sememe/features/steering.h"
 
 namespace sememe {
 namespace {
 
 namespace fs = std::filesystem;
-
-template <class List, class Show>
-std::string listed(const List& list, const Show& show) {
-  std::string text;
-  for (const auto& element : list) text += (text.empty() ? "" : "  ") + show(element);
-  return text.empty() ? "-" : text;
-}
 
 struct DescribeCommand {
   CommonOptions common;
@@ -75,15 +67,6 @@ std::string marked(const std::string& part, double activation, double maximum, b
   return fmt::format("\033[48;5;{}m\033[38;5;{}m{}\033[0m", kShades[shade], shade < 3 ? 231 : 16, text);
 }
 
-std::string sparkline(const std::vector<int64_t>& counts) {
-  static constexpr const char* kBars[] = {" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
-  const int64_t most = counts.empty() ? 0 : *std::max_element(counts.begin(), counts.end());
-  std::string line;
-  // Any firing at all shows.
-  for (const int64_t count : counts) line += kBars[count <= 0 || most == 0 ? 0 : 1 + 7 * (count - 1) / std::max<int64_t>(most, 1)];
-  return line;
-}
-
 void print_latent(const LatentDescription& latent, bool colour) {
   const auto word = [](const DescribedWord& described) {
     return fmt::format("{} ({}/{})", one_line(described.text), described.firings, described.occurrences);
@@ -103,7 +86,7 @@ void print_latent(const LatentDescription& latent, bool colour) {
   fmt::print("nearest       {}\n", listed(latent.nearest, [](const NearLatent& near) {
                return fmt::format("{} (cosine {:.2f})", near.latent, near.cosine);
              }));
-  fmt::print("activations   0 {} {:.3g}\n", sparkline(latent.histogram), latent.maximum);
+  fmt::print("activations   0 {} {:.3g}\n", sparkline({latent.histogram.begin(), latent.histogram.end()}), latent.maximum);
   std::string group;
   for (const Example& example : latent.examples) {
     if (example.group != group) {
@@ -145,86 +128,11 @@ void add_show_command(CLI::App& group) {
   app->callback([command] { command->run(); });
 }
 
-struct SteerCommand {
-  CommonOptions common;
-  fs::path dictionary, model, description;
-  SteeringOptions options;
-
-  void run() {
-    apply(common);
-    options.site = site_of(dictionary, options.site);
-    options.generate.seed = common.seed;
-    const auto loaded = load_dictionary(dictionary);
-    const LanguageModel language_model = load_on(model, common);
-    Json key_words = Json::array();
-    const auto folder = find_description(description.empty() ? dictionary : description);
-    if (!folder && !description.empty()) fail("{}: holds no description", description.string());
-    if (folder && options.latent >= 0 && options.latent < loaded->size()) {
-      const LatentDescription latent = load_latent(*folder, options.latent);
-      options.unit = unit_of_description(*loaded, options.latent, latent.typical_maximum);
-      for (const DescribedWord& word : latent.key_words) key_words.push_back(word.text);
-    } else {
-      options.unit = unit_of_prompt(language_model, options.site, options.prompt);
-    }
-    Json result = steer(*loaded, language_model, options);
-    result["dictionary"] = (dictionary.has_filename() ? dictionary : dictionary.parent_path()).filename().string();
-    result["key_words"] = key_words;
-    print(result);
-    if (!common.json.empty()) write_json(common.json, result);
-  }
-
-  static void print(const Json& result) {
-    const auto words = result["key_words"].get<std::vector<std::string>>();
-    fmt::print("latent {}, key words: {}\n", result["latent"].get<int64_t>(), listed(words, one_line));
-    fmt::print("one unit of strength has norm {:.4g}: {}\n\n", result["unit"].get<double>(),
-               result["unit_meaning"].get<std::string>());
-    const std::string prompt = one_line(result["prompt"].get<std::string>());
-    fmt::print("before        {}|{}\n", prompt, one_line(result["before"].get<std::string>()));
-    const auto probability = [](const Json& token) {
-      return fmt::format("'{}' {:.1f}% -> {:.1f}%", one_line(token["text"].get<std::string>()), token["before"].get<double>() * 100,
-                         token["after"].get<double>() * 100);
-    };
-    for (const Json& steered : result["steered"]) {
-      fmt::print("\nstrength {:<4g} {}|{}\n", steered["strength"].get<double>(), prompt,
-                 one_line(steered["after"].get<std::string>()));
-      fmt::print("  next token: kl {:.3f} nats ({:.3f} on average over the prompt)\n", steered["kl"].get<double>(),
-                 steered["kl_prompt"].get<double>());
-      fmt::print("  more likely  {}\n  less likely  {}\n", listed(steered["raised"], probability),
-                 listed(steered["lowered"], probability));
-    }
-  }
-};
-
-void add_steer_command(CLI::App& group) {
-  const auto command = std::make_shared<SteerCommand>();
-  SteeringOptions& options = command->options;
-  CLI::App* const app = add_command(group, "steer", "Add a latent's direction while the model writes",
-                                    "sememe dictionary steer --dictionary runs/topk --model models/english --latent 17 "
-                                    "--strength 2 --prompt \"The old house\"");
-  app->add_option("--dictionary", command->dictionary, "Folder made by dictionary train")->required();
-  app->add_option("--model", command->model, "Folder of the language model")->required();
-  app->add_option("--latent", options.latent, "Number of the latent")->required();
-  app->add_option("--strength", options.strengths,
-                  "How much, in units of what the latent adds where it fires strongly (without a description: of the mean norm at "
-                  "the site); several may be given")
-      ->required();
-  app->add_option("--prompt", options.prompt, "Text to continue")->required();
-  app->add_option("--tokens", options.generate.tokens, "New tokens")->capture_default_str();
-  app->add_option("--temperature", options.generate.temperature, "0 takes the most likely token")->capture_default_str();
-  app->add_option("--top-k", options.generate.top_k, "Draw from the likeliest tokens only; 0 takes all")->capture_default_str();
-  app->add_option("--description", command->description,
-                  "Folder made by dictionary describe; by default looked for inside and beside the dictionary's");
-  app->add_option("--site", options.site, "Where in the network; by default where the dictionary was learnt");
-  add_common_options(*app, command->common);
-  app->callback([command] { command->run(); });
-}
-
 }  // namespace
 
 void add_describe_commands(CLI::App& dictionary) {
   add_describe_command(dictionary);
   add_show_command(dictionary);
-  add_steer_command(dictionary);
 }
 
 }  // namespace sememe

@@ -96,22 +96,31 @@ struct ShowModel {
   }
 };
 
+/// "interventions": the files' contents, if there are any.
+void add_to(Json& result, const Interventions& interventions) {
+  for (const Intervention& intervention : interventions.list()) result["interventions"].push_back(intervention.to_json());
+}
+
 struct EvaluateModel {
   CommonOptions common;
   fs::path folder, text, baseline;
+  InterventionOptions interventions;
   int64_t tokens = 0, batch = 8192;
 
   void run() const {
     apply(common);
     const LanguageModel model = load_on(folder, common);
-    const TextLoss loss = evaluate(model, open_corpus(text), batch, tokens);
+    Interventions acting = load_interventions(interventions, *model.network, Passes::kWholeContexts);
+    const TextLoss loss = evaluate(model, open_corpus(text), batch, tokens, acting.list().empty() ? nullptr : &acting);
     Json result = {{"tokens", loss.tokens},
                    {"bytes", loss.bytes},
                    {"nats_per_token", loss.nats_per_token()},
                    {"perplexity", loss.perplexity()},
                    {"bits_per_byte", loss.bits_per_byte()}};
+    add_to(result, acting);
     if (!baseline.empty()) result["kneser_ney_bits_per_byte"] = baseline_bits(model.tokenizer) / static_cast<double>(loss.bytes);
     if (!common.json.empty()) write_json(common.json, result);
+    fmt::print("{}", described(acting));
     fmt::print("{} tokens, {} bytes: {:.4f} nats per token (perplexity {:.2f}), {:.4f} bits per byte\n", loss.tokens,
                loss.bytes, loss.nats_per_token(), loss.perplexity(), loss.bits_per_byte());
     if (!baseline.empty())
@@ -135,20 +144,23 @@ struct GenerateText {
   CommonOptions common;
   fs::path folder;
   std::string prompt;
+  InterventionOptions interventions;
   GenerateOptions options;
 
   void run() {
     apply(common);
     const LanguageModel model = load_on(folder, common);
     options.seed = common.seed;
+    Interventions acting = load_interventions(interventions, *model.network, Passes::kOneContext);
     fmt::print("{}", prompt);
-    SiteVisitor nobody;
-    const std::string text = generate(model, prompt, options, nobody, [](std::string_view piece) {
+    const std::string text = generate(model, prompt, options, acting, [](std::string_view piece) {
       fmt::print("{}", piece);
       std::fflush(stdout);
     });
     fmt::print("\n");
-    if (!common.json.empty()) write_json(common.json, {{"prompt", prompt}, {"text", text}});
+    Json result{{"prompt", prompt}, {"text", text}};
+    add_to(result, acting);
+    if (!common.json.empty()) write_json(common.json, result);
   }
 };
 
@@ -196,6 +208,7 @@ void add_evaluate(CLI::App& group) {
       ->capture_default_str();
   command->add_option("--baseline", work->baseline, "Also count a Kneser-Ney 5-gram model on this training text and measure it");
   command->add_option("--batch", work->batch, "Tokens in one pass")->check(CLI::PositiveNumber)->capture_default_str();
+  add_intervention_options(*command, work->interventions);
   add_common_options(*command, work->common);
   command->callback([work] { work->run(); });
 }
@@ -215,6 +228,7 @@ void add_generate(CLI::App& group) {
   command->add_option("--top-k", work->options.top_k, "Draw among this many most likely tokens; 0 keeps all")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  add_intervention_options(*command, work->interventions);
   add_common_options(*command, work->common);
   command->callback([work] { work->run(); });
 }

@@ -18,6 +18,7 @@
 #include "sememe/features/capture.h"
 #include "sememe/features/evaluation.h"
 #include "sememe/features/key_words.h"
+#include "sememe/features/logit_lens.h"
 #include "sememe/features/site_visitors.h"
 
 namespace sememe {
@@ -193,18 +194,8 @@ class AtomReader {
  public:
   AtomReader(const Dictionary& dictionary, const LanguageModel& model, const Site& site)
       : atoms_(torch::nn::functional::normalize(dictionary.atoms().to(torch::kCPU, torch::kFloat))),
-        tokenizer_(model.tokenizer) {
-    const Transformer& network = *model.network;
-    // Only what is added to the residual stream is read by the head; hidden activations live in a basis of their own.
-    if (site.width != network.head().size(1) || site.name.ends_with(".act")) return;
-    const torch::Tensor rows = atoms_.to(network.head().device());
-    const bool behind_norm = site.name == "norm";
-    // A norm's additive part says nothing about the atom.
-    const torch::Tensor read =
-        behind_norm ? rows : network.final_norm(rows) - network.final_norm(torch::zeros_like(rows.narrow(0, 0, 1)));
-    lens_ = torch::nn::functional::normalize(read).to(torch::kCPU);
-    head_ = network.head().narrow(0, 0, tokenizer_.size()).to(torch::kCPU);
-  }
+        model_(model),
+        site_(site) {}
 
   /// Adds to the descriptions of latents [first, first + count).
   void add(int64_t first, std::vector<LatentDescription>& descriptions) const {
@@ -216,8 +207,8 @@ class AtomReader {
     for (int64_t i = 0; i < count; ++i)
       for (int64_t j = 0; j < wanted; ++j)
         descriptions[i].nearest.push_back({who[i][j].item<int64_t>(), near[i][j].item<double>()});
-    if (!lens_.defined()) return;
-    const torch::Tensor logits = torch::mm(lens_.narrow(0, first, count), head_.t());
+    const torch::Tensor logits = logit_lens(model_, site_, atoms_.narrow(0, first, count));
+    if (!logits.defined()) return;
     for (int64_t i = 0; i < count; ++i) {
       descriptions[i].promoted = extreme_tokens(logits[i], true);
       descriptions[i].suppressed = extreme_tokens(logits[i], false);
@@ -229,7 +220,7 @@ class AtomReader {
     const auto [values, ids] = logits.topk(std::min<int64_t>(kShownTokens, logits.size(0)), 0, largest);
     std::vector<DescribedToken> tokens;
     for (int64_t i = 0; i < ids.size(0); ++i) {
-      std::string text(tokenizer_.token(static_cast<int32_t>(ids[i].item<int64_t>())));
+      std::string text(model_.tokenizer.token(static_cast<int32_t>(ids[i].item<int64_t>())));
       repair_utf8(text);
       tokens.push_back({std::move(text), values[i].item<double>()});
     }
@@ -237,9 +228,8 @@ class AtomReader {
   }
 
   torch::Tensor atoms_;  // [latents, width], unit rows
-  torch::Tensor lens_;   // [latents, width] as the head reads them; undefined where it does not
-  torch::Tensor head_;   // [vocabulary, width]
-  const Tokenizer& tokenizer_;
+  const LanguageModel& model_;
+  const Site& site_;
 };
 
 /// Text and firings of a run of the model, in the same order.

@@ -1,30 +1,19 @@
 #include "sememe/features/injection.h"
 
 #include <algorithm>
+#include <cmath>
+#include <utility>
 
 #include "sememe/base/error.h"
 #include "sememe/base/interrupt.h"
 #include "sememe/base/progress.h"
 #include "sememe/base/random.h"
 #include "sememe/features/capture.h"
+#include "sememe/features/intervention.h"
 #include "sememe/features/site_visitors.h"
 
 namespace sememe {
 namespace {
-
-/// Adds one row to every row that is marked.
-class AddAtSite : public SiteVisitor {
- public:
-  AddAtSite(std::string site, torch::Tensor row, torch::Tensor where)
-      : site_(std::move(site)), addition_(where.unsqueeze(-1) * row) {}
-  torch::Tensor visit(const Site& site, torch::Tensor value) override {
-    return site.name == site_ ? value + addition_ : value;
-  }
-
- private:
-  std::string site_;
-  torch::Tensor addition_;  // [batch, length, width]
-};
 
 std::vector<int64_t> draw(const std::vector<int64_t>& candidates, int64_t count, uint64_t seed) {
   RandomStream stream(seed, "injection/latents");
@@ -38,6 +27,49 @@ std::vector<int64_t> draw(const std::vector<int64_t>& candidates, int64_t count,
 }
 
 }  // namespace
+
+InjectionProbe::InjectionProbe(const LanguageModel& model, std::string site, const TokenBatch& batch, torch::Device device)
+    : model_(model), site_(std::move(site)), batch_{batch.tokens.to(device), {}}, valid_(batch.valid.to(device)) {
+  const torch::NoGradGuard no_grad;
+  find_site(*model.network, site_);
+  targets_ = batch.targets.to(device).index({valid_});
+  RecordSite record(site_, false);
+  clean_ = model.network->forward(batch_, record).log_softmax(-1).index({valid_});
+  mean_norm_ = record.value().index({valid_}).norm(2, -1).mean().item<double>();
+}
+
+torch::Tensor InjectionProbe::injected(const torch::Tensor& row) const {
+  const torch::NoGradGuard no_grad;
+  InterveneSite add(site_, row, Passes::kWholeContexts);
+  return model_.network->forward(batch_, add).log_softmax(-1).index({valid_});
+}
+
+double InjectionProbe::kl(const torch::Tensor& predicted) const {
+  return (clean_.exp() * (clean_ - predicted)).sum(-1).mean().item<double>();
+}
+
+double InjectionProbe::cross_entropy(const torch::Tensor& predicted) const {
+  const torch::Tensor picked = predicted.gather(-1, targets_.clamp_min(0).unsqueeze(-1)).squeeze(-1);
+  return -picked.masked_select(targets_ >= 0).mean(torch::kDouble).item<double>();
+}
+
+std::optional<double> norm_at_kl(const InjectionProbe& probe, const torch::Tensor& direction, double kl) {
+  constexpr int kDoublings = 16, kHalvings = 40;
+  constexpr double kExact = 1e-3;
+  const auto moved = [&](double norm) { return probe.kl(probe.injected(direction * norm)); };
+  double low = 0.0, high = probe.mean_norm() / 64.0;
+  for (int i = 0; !(moved(high) >= kl); ++i) {
+    if (i == kDoublings) return std::nullopt;
+    low = high;
+    high *= 2.0;
+  }
+  for (int i = 0; i < kHalvings; ++i) {
+    const double middle = 0.5 * (low + high), reached = moved(middle);
+    if (std::abs(reached - kl) <= kExact * kl) return middle;
+    (reached < kl ? low : high) = middle;
+  }
+  return high;
+}
 
 double InjectionEffect::median() const {
   std::vector<double> sorted = kl;
@@ -54,20 +86,14 @@ InjectionEffect injection_effect(const Dictionary& dictionary, const LanguageMod
     fail("the dictionary's width is {}, the site {} has {}", dictionary.width(), site.name, site.width);
   const std::optional<TokenBatch> read = open_contexts(model, text, options.tokens).next();
   if (!read) fail("{}: holds no tokens", text.string());
-  const Batch batch{read->tokens.to(options.device), {}};
-  const torch::Tensor valid = read->valid.to(options.device);
-
-  RecordSite record(options.site, false);
-  const torch::Tensor clean = model.network->forward(batch, record).log_softmax(-1).index({valid});
+  const InjectionProbe probe(model, options.site, *read, options.device);
   InjectionEffect effect;
-  effect.norm = options.norm > 0 ? options.norm : 0.5 * record.value().index({valid}).norm(2, -1).mean().item<double>();
+  effect.norm = options.norm > 0 ? options.norm : 0.5 * probe.mean_norm();
   effect.latents = draw(candidates, options.latents, options.seed);
   const torch::Tensor atoms = torch::nn::functional::normalize(dictionary.atoms()).to(options.device) * effect.norm;
   Progress progress("inject", static_cast<int64_t>(effect.latents.size()), "latents");
   for (const int64_t latent : effect.latents) {
-    AddAtSite add(options.site, atoms[latent], valid);
-    const torch::Tensor injected = model.network->forward(batch, add).log_softmax(-1).index({valid});
-    effect.kl.push_back((clean.exp() * (clean - injected)).sum(-1).mean().item<double>());
+    effect.kl.push_back(probe.kl(probe.injected(atoms[latent])));
     progress.update(static_cast<int64_t>(effect.kl.size()));
     if (interrupted()) throw Interrupted("stopped while injecting latents; nothing was written");
   }

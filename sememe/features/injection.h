@@ -6,13 +6,48 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "sememe/features/dictionary.h"
 #include "sememe/language/language_model.h"
+#include "sememe/language/token_contexts.h"
 
 namespace sememe {
+
+/// A fixed text on which it is measured how what is added at a site moves the predictions.
+class InjectionProbe {
+ public:
+  /// @param batch contexts as TokenContexts cuts them, with at least one valid token
+  /// @throws UsageError for a site that does not exist
+  InjectionProbe(const LanguageModel& model, std::string site, const TokenBatch& batch, torch::Device device = torch::kCPU);
+
+  double mean_norm() const { return mean_norm_; }  ///< of the rows at the site
+  int64_t tokens() const { return clean_.size(0); }
+  /// Log-probabilities after each token of the text [tokens, vocabulary], as they are.
+  const torch::Tensor& clean() const { return clean_; }
+  /// The same with `row` [width] added to every token's row.
+  torch::Tensor injected(const torch::Tensor& row) const;
+  /// KL(clean || predicted) in nats, mean over tokens.
+  double kl(const torch::Tensor& predicted) const;
+  /// Mean over the tokens that another one follows, in nats; NaN if there are none.
+  double cross_entropy(const torch::Tensor& predicted) const;
+
+ private:
+  const LanguageModel& model_;
+  std::string site_;
+  Batch batch_;
+  torch::Tensor valid_, targets_, clean_;
+  double mean_norm_ = 0.0;
+};
+
+/// The norm at which a direction moves the predictions by `kl` (to 0.1% of it): doubled from a 64th of the mean norm until it moves them
+/// as far, then bisected between the last two.
+/// @param direction [width], of norm 1
+/// @param kl        > 0
+/// @return nothing if even 1024 times the mean norm does not
+std::optional<double> norm_at_kl(const InjectionProbe& probe, const torch::Tensor& direction, double kl);
 
 struct InjectionOptions {
   std::string site;

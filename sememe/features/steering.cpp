@@ -14,19 +14,10 @@ namespace {
 
 constexpr int64_t kShownTokens = 8;
 
-/// End-of-text and the prompt, as generate() starts: [1, tokens].
-torch::Tensor prompt_ids(const LanguageModel& model, const std::string& prompt) {
-  std::vector<int64_t> ids = {model.tokenizer.end_of_text()};
-  for (const int32_t id : model.tokenizer.encode(prompt)) ids.push_back(id);
-  if (const int64_t context = model.network->config().context; static_cast<int64_t>(ids.size()) > context)
-    fail("the prompt has {} tokens but the model's context is {}; give a shorter one", ids.size(), context);
-  return torch::tensor(ids, torch::kInt64).unsqueeze(0).to(model.network->head().device());
-}
-
 /// Log-probabilities after each token of the prompt [tokens, vocabulary] float64, and only of ids the tokenizer knows.
 torch::Tensor predict(const LanguageModel& model, const torch::Tensor& ids, SiteVisitor& visitor) {
   const torch::Tensor logits = model.network->forward({ids, {}}, visitor)[0].narrow(-1, 0, model.tokenizer.size());
-  if (!torch::isfinite(logits).all().item<bool>()) fail("the model's logits are not finite; take a smaller strength");
+  if (!torch::isfinite(logits).all().item<bool>()) fail("the model's logits are not finite; take a smaller strength or activation");
   return logits.to(torch::kCPU, torch::kDouble).log_softmax(-1);
 }
 
@@ -50,11 +41,36 @@ Json moved_tokens(const LanguageModel& model, const torch::Tensor& before, const
   return tokens;
 }
 
-std::string continued(const LanguageModel& model, const SteeringOptions& options, SiteVisitor& visitor) {
-  std::string text = generate(model, options.prompt, options.generate, visitor);
+std::string continued(const LanguageModel& model, const std::string& prompt, const GenerateOptions& options, SiteVisitor& visitor) {
+  std::string text = generate(model, prompt, options, visitor);
   repair_utf8(text);
   if (interrupted()) throw Interrupted("interrupted while steering; nothing was written");
   return text;
+}
+
+/// {"before": text, "after": [{"after": text, "kl", "kl_prompt", "raised", "lowered"} for each intervention]}
+Json move_prediction(const Dictionary& dictionary, const LanguageModel& model, const std::string& at, const std::string& prompt,
+                     const GenerateOptions& options, const std::vector<Intervention>& interventions) {
+  const torch::NoGradGuard no_autograd;
+  if (const Site& site = find_site(*model.network, at); site.width != dictionary.width())
+    fail("the dictionary's width is {}, the site {} has {}; was it learnt there?", dictionary.width(), site.name, site.width);
+  const torch::Tensor ids = prompt_ids(model, prompt);
+  if (ids.size(1) < 2) fail_usage("--prompt: is empty; steering needs at least one token to begin with");
+  SiteVisitor nothing;
+  const torch::Tensor before = predict(model, ids, nothing);
+  Json result{{"before", continued(model, prompt, options, nothing)}, {"after", Json::array()}};
+  for (const Intervention& intervention : interventions) {
+    InterveneSite prediction(intervention, dictionary), generation(intervention, dictionary);
+    const torch::Tensor after = predict(model, ids, prediction);
+    const torch::Tensor kl = (before.exp() * (before - after)).sum(-1);
+    const torch::Tensor over_prompt = kl.narrow(0, 1, kl.size(0) - 1);  // the leading end-of-text is not edited
+    result["after"].push_back({{"after", continued(model, prompt, options, generation)},
+                               {"kl", kl[-1].item<double>()},
+                               {"kl_prompt", over_prompt.mean().item<double>()},
+                               {"raised", moved_tokens(model, before[-1], after[-1], 1.0)},
+                               {"lowered", moved_tokens(model, before[-1], after[-1], -1.0)}});
+  }
+  return result;
 }
 
 void check_latent(const Dictionary& dictionary, int64_t latent) {
@@ -64,15 +80,12 @@ void check_latent(const Dictionary& dictionary, int64_t latent) {
 
 }  // namespace
 
-torch::Tensor SteerSite::visit(const Site& site, torch::Tensor value) {
-  if (site.name != site_) return value;
-  const int64_t rows = value.size(-2), left_out = std::min(leading_rows_, rows);
-  leading_rows_ -= left_out;
-  steered_ += value.numel() / value.size(-1) / rows * (rows - left_out);
-  if (left_out == 0) return value + addition_;
-  torch::Tensor changed = value.clone();
-  changed.narrow(-2, left_out, rows - left_out).add_(addition_);
-  return changed;
+torch::Tensor prompt_ids(const LanguageModel& model, const std::string& prompt) {
+  std::vector<int64_t> ids = {model.tokenizer.end_of_text()};
+  for (const int32_t id : model.tokenizer.encode(prompt)) ids.push_back(id);
+  if (const int64_t context = model.network->config().context; static_cast<int64_t>(ids.size()) > context)
+    fail("the prompt has {} tokens but the model's context is {}; give a shorter one", ids.size(), context);
+  return torch::tensor(ids, torch::kInt64).unsqueeze(0).to(model.network->head().device());
 }
 
 SteeringUnit unit_of_description(const Dictionary& dictionary, int64_t latent, double typical_maximum) {
@@ -95,35 +108,32 @@ SteeringUnit unit_of_prompt(const LanguageModel& model, const std::string& site,
 }
 
 Json steer(const Dictionary& dictionary, const LanguageModel& model, const SteeringOptions& options) {
-  const torch::NoGradGuard no_autograd;
   check_latent(dictionary, options.latent);
-  if (const Site& site = find_site(*model.network, options.site); site.width != dictionary.width())
-    fail("the dictionary's width is {}, the site {} has {}; was it learnt there?", dictionary.width(), site.name, site.width);
-  const torch::Tensor ids = prompt_ids(model, options.prompt);
-  if (ids.size(1) < 2) fail_usage("--prompt: is empty; steering needs at least one token to begin with");
-  const torch::Tensor atom = dictionary.atoms()[options.latent].to(ids.device(), torch::kFloat);
-  const torch::Tensor direction = torch::nn::functional::normalize(atom, torch::nn::functional::NormalizeFuncOptions().dim(0));
-  SiteVisitor nothing;
-  const torch::Tensor before = predict(model, ids, nothing);
+  std::vector<Intervention> interventions;
+  for (const double strength : options.strengths) {
+    if (!std::isfinite(strength * options.unit.norm)) fail_usage("--strength {}: give a finite number", strength);
+    interventions.emplace_back(options.site, "", dictionary);
+    interventions.back().edits = {Edit::add(options.latent, strength, options.unit.norm)};
+  }
+  Json moved = move_prediction(dictionary, model, options.site, options.prompt, options.generate, interventions);
   Json result{{"latent", options.latent},          {"site", options.site},
               {"prompt", options.prompt},          {"unit", options.unit.norm},
               {"unit_meaning", options.unit.meaning}, {"seed", options.generate.seed},
-              {"before", continued(model, options, nothing)}, {"steered", Json::array()}};
-  for (const double strength : options.strengths) {
-    const double norm = strength * options.unit.norm;
-    if (!std::isfinite(norm)) fail_usage("--strength {}: give a finite number", strength);
-    SteerSite prediction(options.site, direction * norm), generation(options.site, direction * norm);
-    const torch::Tensor after = predict(model, ids, prediction);
-    const torch::Tensor kl = (before.exp() * (before - after)).sum(-1);
-    const torch::Tensor over_prompt = kl.narrow(0, 1, kl.size(0) - 1);  // the leading end-of-text is not steered
-    result["steered"].push_back({{"strength", strength},
-                                 {"norm", norm},
-                                 {"after", continued(model, options, generation)},
-                                 {"kl", kl[-1].item<double>()},
-                                 {"kl_prompt", over_prompt.mean().item<double>()},
-                                 {"raised", moved_tokens(model, before[-1], after[-1], 1.0)},
-                                 {"lowered", moved_tokens(model, before[-1], after[-1], -1.0)}});
+              {"before", moved["before"]}, {"steered", moved["after"]}};
+  for (size_t i = 0; i < options.strengths.size(); ++i) {
+    result["steered"][i]["strength"] = options.strengths[i];
+    result["steered"][i]["norm"] = options.strengths[i] * options.unit.norm;
   }
+  return result;
+}
+
+Json intervene(const Dictionary& dictionary, const LanguageModel& model, const Intervention& intervention, const std::string& prompt,
+               const GenerateOptions& generate) {
+  Json moved = move_prediction(dictionary, model, intervention.site, prompt, generate, {intervention});
+  Json result{{"intervention", intervention.to_json()}, {"edits", Json::array()},      {"site", intervention.site},
+              {"prompt", prompt},                       {"seed", generate.seed},       {"before", moved["before"]}};
+  for (const Edit& edit : intervention.edits) result["edits"].push_back(to_string(edit));
+  result.update(moved["after"][0]);
   return result;
 }
 

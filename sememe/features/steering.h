@@ -1,5 +1,5 @@
 #pragma once
-// Steering: a latent's direction is added to what passes its site, at every token, and the model goes on from there.
+// Steering: what a language model writes and predicts when an intervention acts on every token, beside what it does without.
 
 #include <torch/torch.h>
 
@@ -9,28 +9,10 @@
 
 #include "sememe/base/json.h"
 #include "sememe/features/dictionary.h"
+#include "sememe/features/intervention.h"
 #include "sememe/language/language_model.h"
-#include "sememe/network/network.h"
 
 namespace sememe {
-
-/// Adds one row to every token that passes a site, in every forward pass it visits: to the prompt and to each generated token.
-class SteerSite : public SiteVisitor {
- public:
-  /// @param addition     [width]
-  /// @param leading_rows tokens at the start of the first pass to leave as they are: the end-of-text that opens a context stands for no text
-  SteerSite(std::string site, torch::Tensor addition, int64_t leading_rows = 1)
-      : site_(std::move(site)), addition_(std::move(addition)), leading_rows_(leading_rows) {}
-
-  torch::Tensor visit(const Site& site, torch::Tensor value) override;
-  /// Rows added to so far.
-  int64_t steered() const { return steered_; }
-
- private:
-  std::string site_;
-  torch::Tensor addition_;
-  int64_t leading_rows_, steered_ = 0;
-};
 
 /// How strongly a strength of 1 adds a latent's unit direction.
 struct SteeringUnit {
@@ -44,6 +26,9 @@ SteeringUnit unit_of_description(const Dictionary& dictionary, int64_t latent, d
 
 /// The mean norm of the prompt's rows at the site (without the leading end-of-text): for dictionaries without a description.
 SteeringUnit unit_of_prompt(const LanguageModel& model, const std::string& site, const std::string& prompt);
+
+/// End-of-text and the prompt, as generate() starts: [1, tokens]. @throws Error if they do not fit the context
+torch::Tensor prompt_ids(const LanguageModel& model, const std::string& prompt);
 
 struct SteeringOptions {
   std::string site, prompt;
@@ -60,5 +45,11 @@ struct SteeringOptions {
 /// tokens whose probability after the prompt changes most.
 /// @throws UsageError for a site or latent that does not exist or an empty prompt; Error if widths differ or the prompt does not fit the context
 Json steer(const Dictionary& dictionary, const LanguageModel& model, const SteeringOptions& options);
+
+/// The same for any edits: {"intervention": its file, "edits": [in words], "site", "prompt", "seed", "before", "after", "kl", "kl_prompt",
+/// "raised", "lowered"}.
+/// @throws as steer
+Json intervene(const Dictionary& dictionary, const LanguageModel& model, const Intervention& intervention, const std::string& prompt,
+               const GenerateOptions& generate);
 
 }  // namespace sememe

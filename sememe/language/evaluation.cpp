@@ -15,7 +15,8 @@ double TextLoss::perplexity() const { return std::exp(nats_per_token()); }
 
 double TextLoss::bits_per_byte() const { return nats / std::log(2.0) / static_cast<double>(bytes); }
 
-TextLoss evaluate(const LanguageModel& model, std::unique_ptr<Corpus> corpus, int64_t batch_tokens, int64_t max_tokens) {
+TextLoss evaluate(const LanguageModel& model, std::unique_ptr<Corpus> corpus, int64_t batch_tokens, int64_t max_tokens,
+                  SiteVisitor* visitor) {
   torch::NoGradGuard no_grad;
   const int64_t context = model.network->config().context;
   const torch::Device device = model.network->head().device();
@@ -29,7 +30,7 @@ TextLoss evaluate(const LanguageModel& model, std::unique_ptr<Corpus> corpus, in
   while (const std::optional<TokenBatch> batch = contexts.next()) {
     const Batch inputs{batch->tokens.to(device), batch->targets.to(device)};
     SiteVisitor nobody;
-    const torch::Tensor logits = model.network->forward(inputs, nobody);
+    const torch::Tensor logits = model.network->forward(inputs, visitor == nullptr ? nobody : *visitor);
     total.nats += model.network->loss(logits, inputs).item<double>() * static_cast<double>(batch->valid_tokens);
     total.tokens += batch->valid_tokens;
     total.bytes += bytes_of.index_select(0, batch->tokens.masked_select(batch->valid)).sum().item<int64_t>();
@@ -38,7 +39,9 @@ TextLoss evaluate(const LanguageModel& model, std::unique_ptr<Corpus> corpus, in
     if (max_tokens > 0 && total.tokens >= max_tokens) break;
   }
   if (total.tokens == 0) fail("the text has no tokens to evaluate on; give a longer one");
-  if (!std::isfinite(total.nats)) fail("{}: the loss on the text is not finite; are the weights damaged?", model.folder.string());
+  if (!std::isfinite(total.nats))
+    fail("{}: the loss on the text is not finite; are the weights damaged{}?", model.folder.string(),
+         visitor == nullptr ? "" : " or is the intervention too strong");
   return total;
 }
 

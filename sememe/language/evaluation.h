@@ -23,9 +23,10 @@ struct TextLoss {
 /// The loss over all documents of a text. A document longer than the context is read in contexts that overlap by half, so that each token
 /// after the first context is predicted from at least half a context.
 /// @param max_tokens stop after the batch that reaches it; 0 reads all
+/// @param visitor    sees each pass, which holds whole contexts; none unless given
 /// @throws Error if the text has no tokens
 TextLoss evaluate(const LanguageModel& model, std::unique_ptr<Corpus> corpus, int64_t batch_tokens = 8192,
-                  int64_t max_tokens = 0);
+                  int64_t max_tokens = 0, SiteVisitor* visitor = nullptr);
 
 /// Bits that an interpolated Kneser-Ney 5-gram of the training ids (documents with end-of-text before each) needs for all documents of
 /// a text: the baseline for TextLoss over the same text and tokenizer.

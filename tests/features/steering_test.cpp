@@ -1,7 +1,6 @@
 #include "sememe/features/steering.h"
 
 #include <gtest/gtest.h>
-#include <rapidcheck/gtest.h>
 
 #include <cmath>
 #include <limits>
@@ -13,30 +12,7 @@ namespace sememe {
 namespace {
 
 const char* const kSite = "blocks.0.output";
-const Site kHere{kSite, 2};
 const double kUnit = 20.0;
-
-RC_GTEST_PROP(SteerSite, SteersEachTokenButTheFirstOnceHoweverTheyCome, ()) {
-  SteerSite steer(kSite, torch::tensor({1.0f, -2.0f}));
-  const auto passes = *rc::gen::container<std::vector<int64_t>>(rc::gen::inRange<int64_t>(1, 5));
-  std::vector<torch::Tensor> seen;
-  for (const int64_t rows : passes) seen.push_back(steer.visit(kHere, torch::zeros({1, rows, 2}))[0]);
-  if (seen.empty()) return;
-  const torch::Tensor all = torch::cat(seen);
-  RC_ASSERT(all[0].abs().sum().item<float>() == 0.0f);
-  const torch::Tensor rest = all.narrow(0, 1, all.size(0) - 1);
-  RC_ASSERT(torch::equal(rest, torch::tensor({1.0f, -2.0f}).expand_as(rest)));
-  RC_ASSERT(steer.steered() == rest.size(0));
-}
-
-TEST(SteerSite, LeavesOtherSitesAndItsInputAsTheyAre) {
-  SteerSite steer(kSite, torch::ones({2}));
-  const torch::Tensor value = torch::zeros({1, 3, 2});
-  EXPECT_TRUE(torch::equal(steer.visit({"norm", 2}, value), value));
-  EXPECT_EQ(steer.steered(), 0);
-  EXPECT_EQ(steer.visit(kHere, value).sum().item<float>(), 4.0f);
-  EXPECT_EQ(value.sum().item<float>(), 0.0f);
-}
 
 /// Adds a row to all tokens but the first, in one pass.
 struct Shift : SiteVisitor {
@@ -82,7 +58,7 @@ class Steering : public ::testing::Test {
 
 TEST_F(Steering, ReachesEveryTokenOfPromptAndContinuationOnce) {
   for (const double strength : {3.0, -3.0}) {
-    SteerSite visitor(kSite, addition(strength));
+    InterveneSite visitor(kSite, addition(strength));
     std::string continued;
     int64_t generated = 0;
     generate(model_, "the cat", {.tokens = 8, .temperature = 0.0}, visitor, [&](std::string_view piece) {
@@ -92,7 +68,7 @@ TEST_F(Steering, ReachesEveryTokenOfPromptAndContinuationOnce) {
     ASSERT_GT(generated, 2);
     // All were given back to the model but the last, and the prompt without its end-of-text.
     const int64_t prompt = ids("the cat").size(1) - 1;
-    EXPECT_EQ(visitor.steered(), prompt + generated - 1);
+    EXPECT_EQ(visitor.edited(), prompt + generated - 1);
     // The same text comes out when every token but the end-of-text is steered in passes over the whole text so far.
     torch::Tensor tokens = ids("the cat");
     std::string wanted;
