@@ -1,5 +1,8 @@
 #include "sememe/formats/npy.h"
 
+#include <fmt/ranges.h>
+
+#include <algorithm>
 #include <cctype>
 #include <cstring>
 #include <optional>
@@ -121,15 +124,16 @@ class HeaderParser {
   size_t position_ = 0;
 };
 
+struct Kind {
+  std::string_view code;
+  DType dtype;
+};
+
+constexpr Kind kKinds[] = {{"b1", DType::kBool}, {"u1", DType::kU8},  {"i1", DType::kI8},  {"u2", DType::kU16},
+                           {"i2", DType::kI16},  {"u4", DType::kU32}, {"i4", DType::kI32}, {"u8", DType::kU64},
+                           {"i8", DType::kI64},  {"f2", DType::kF16}, {"f4", DType::kF32}, {"f8", DType::kF64}};
+
 DType parse_descr(const std::string& descr, const std::string& where) {
-  struct Kind {
-    std::string_view code;
-    DType dtype;
-  };
-  static constexpr Kind kKinds[] = {{"b1", DType::kBool}, {"u1", DType::kU8},  {"i1", DType::kI8},
-                                    {"u2", DType::kU16},  {"i2", DType::kI16}, {"u4", DType::kU32},
-                                    {"i4", DType::kI32},  {"u8", DType::kU64}, {"i8", DType::kI64},
-                                    {"f2", DType::kF16},  {"f4", DType::kF32}, {"f8", DType::kF64}};
   const char order = descr.empty() ? '\0' : descr[0];
   if (order == '>') fail("{}: is big-endian; save it as little-endian, for example with a.astype('<f4')", where);
   for (const Kind& kind : kKinds)
@@ -142,24 +146,21 @@ DType parse_descr(const std::string& descr, const std::string& where) {
   fail("{}: elements of type \"{}\" cannot be read; booleans, integers and floats can", where, shown);
 }
 
-/// The header of a float32 array, padded to a fixed length so that it can be written again when the rows are known.
+std::string descr_of(DType dtype) {
+  for (const Kind& kind : kKinds)
+    if (kind.dtype == dtype) return (element_bytes(dtype) == 1 ? '|' : '<') + std::string(kind.code);
+  fail("NumPy has no elements of type {}; convert to F32 first", dtype_name(dtype));
+}
+
+/// The header of a float32 array, of the same length for every number of rows so that it can be written again when they are known.
 std::string render_header(int64_t rows, int64_t width) {
-  constexpr size_t kWhole = 128, kBeforeText = 10;
-  std::string text = fmt::format("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}", rows, width);
-  text.append(kWhole - kBeforeText - 1 - text.size(), ' ');
-  text += '\n';
-  std::string header(kMagic);
-  header += std::string_view("\x01\x00", 2);
-  header += static_cast<char>(text.size());
-  header += '\0';
-  return header + text;
+  const int64_t shape[] = {rows, width};
+  return npy_header(shape, DType::kF32);
 }
 
 }  // namespace
 
-NpyFile::NpyFile(const std::filesystem::path& path) : file_(path) {
-  const std::string where = path.string();
-  const std::span<const std::byte> bytes = file_.bytes();
+NpyArray parse_npy(std::span<const std::byte> bytes, const std::string& where) {
   const std::string_view all(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   if (!all.starts_with(kMagic)) fail("{}: is not a NumPy array file (.npy)", where);
   if (all.size() < 8) fail("{}: ends inside its header; was it copied whole?", where);
@@ -173,15 +174,31 @@ NpyFile::NpyFile(const std::filesystem::path& path) : file_(path) {
   if (length > kLongestHeader || length > all.size() - before)
     fail("{}: says its header has {} bytes but {} follow; was it copied whole?", where, length, all.size() - before);
   const Header header = HeaderParser(all.substr(before, length), where).parse();
-  dtype_ = parse_descr(*header.descr, where);
-  shape_ = *header.shape;
-  if (*header.fortran_order && shape_.size() > 1)
-    fail("{}: is stored column by column; save it with numpy.ascontiguousarray", where);
-  const int64_t needed = tensor_bytes(shape_, dtype_, where);
+  NpyArray array{parse_descr(*header.descr, where), *header.shape, {}, *header.fortran_order && header.shape->size() > 1};
+  const int64_t needed = tensor_bytes(array.shape, array.dtype, where);
   const size_t held = all.size() - before - length;
   if (static_cast<uint64_t>(needed) != held)
     fail("{}: its shape needs {} bytes of data but the file holds {}; was it copied whole?", where, needed, held);
-  data_ = bytes.subspan(before + length);
+  array.data = bytes.subspan(before + length);
+  return array;
+}
+
+std::string npy_header(std::span<const int64_t> shape, DType dtype) {
+  constexpr size_t kMultiple = 64, kShortest = 128, kBeforeText = 10;
+  std::string text = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}{}), }}", descr_of(dtype), fmt::join(shape, ", "),
+                                 shape.size() == 1 ? "," : "");
+  const size_t whole = std::max(kShortest, (kBeforeText + text.size() + 1 + kMultiple - 1) / kMultiple * kMultiple);
+  text.append(whole - kBeforeText - 1 - text.size(), ' ');
+  text += '\n';
+  std::string header(kMagic);
+  header += std::string_view("\x01\x00", 2);
+  header += static_cast<char>(text.size() & 0xFF);
+  header += static_cast<char>(text.size() >> 8);
+  return header + text;
+}
+
+NpyFile::NpyFile(const std::filesystem::path& path) : file_(path), array_(parse_npy(file_.bytes(), path.string())) {
+  if (array_.by_columns) fail("{}: is stored column by column; save it with numpy.ascontiguousarray", path.string());
 }
 
 NpyWriter::NpyWriter(const std::filesystem::path& path, int64_t width) : file_(path), width_(width), rows_(0) {

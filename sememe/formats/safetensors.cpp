@@ -9,6 +9,7 @@
 
 #include "sememe/base/error.h"
 #include "sememe/base/json.h"
+#include "sememe/formats/shown.h"
 
 namespace sememe {
 namespace {
@@ -19,14 +20,6 @@ static_assert(std::endian::native == std::endian::little,
 constexpr uint64_t kLengthBytes = 8;
 constexpr uint64_t kLongestHeader = 100'000'000;  // the reference implementation's limit
 constexpr std::string_view kMetadataKey = "__metadata__";
-
-/// A name from the file as part of a one-line message.
-std::string shown(std::string_view name) {
-  std::string text(name.substr(0, 80));
-  for (char& c : text)
-    if (static_cast<unsigned char>(c) < 32 || c == 127) c = '?';
-  return name.size() > 80 ? text + "..." : text;
-}
 
 /// JSON keeps the last of two equal keys silently, so they are looked for while parsing.
 void reject_duplicate_keys(std::string_view header, const std::string& where) {

@@ -14,16 +14,9 @@
 
 #include "sememe/base/files.h"
 #include "sememe/formats/dtype.h"
+#include "sememe/formats/tensor_view.h"
 
 namespace sememe {
-
-/// A tensor's place in memory: row-major, not owned.
-struct TensorView {
-  std::string name;
-  DType dtype = DType::kF32;
-  std::vector<int64_t> shape;
-  std::span<const std::byte> data;
-};
 
 class SafetensorsFile {
  public:

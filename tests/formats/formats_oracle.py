@@ -1,4 +1,4 @@
-"""Files of NumPy and of the reference safetensors library, read and written again by Sememe, must hold the same values.
+"""Files of NumPy, of PyTorch and of the reference safetensors library, read and written again by Sememe, must hold the same values.
 
 Run from the repository root: .venv/bin/python tests/formats/formats_oracle.py --sememe build/release/bin/sememe
 """
@@ -55,6 +55,27 @@ def make_reference(folder, generator):
     return torch_files, numpy_files
 
 
+def make_archives(folder, generator):
+    """.npz and .pt files as people save them: deflated, by columns, with other strides, shared storages, parameters, nested dicts."""
+    arrays = {f"{kind.strip('<')} {shape}": np.frombuffer(random_bytes(int(np.prod(shape)) * np.dtype(kind).itemsize, generator, kind == "?")
+                                                          .tobytes(), dtype=kind).reshape(shape) for kind in NUMPY_TYPES for shape in SHAPES}
+    arrays["by columns"] = np.asfortranarray(arrays["f4 (2, 3, 4)"])
+    np.savez(folder / "stored.npz", **arrays)
+    np.savez_compressed(folder / "deflated.npz", **arrays)
+    whole = torch.arange(60, dtype=torch.float32).reshape(5, 12)
+    states = {"plain": {f"{dtype} {shape}": random_tensor(dtype, shape, generator) for shape in SHAPES for dtype in
+                        [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.bfloat16,
+                         torch.float32, torch.float64]},
+              "views": {"whole": whole, "turned": whole.T, "part": whole[1:4, 2:9:3], "row": whole[2], "column": whole[:, 3],
+                        "number": whole[3, 3]},
+              "module": torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3)).state_dict(),
+              "parameter": {"weight": torch.nn.Parameter(whole.clone())}}
+    for name, state in states.items():
+        for protocol in (2, 3, 4, 5):
+            torch.save(state, folder / f"{name}-{protocol}.pt", pickle_protocol=protocol)
+    return arrays, states
+
+
 def same_tensors(path, wanted):
     got = safetensors.torch.load_file(path)
     return got.keys() == wanted.keys() and all(
@@ -78,6 +99,7 @@ def main():
         reference.mkdir()
         copied.mkdir()
         torch_files, numpy_files = make_reference(reference, np.random.default_rng(1))
+        arrays, states = make_archives(reference, np.random.default_rng(2))
         run = subprocess.run([program, "--gtest_also_run_disabled_tests", "--gtest_filter=Oracle.*"],
                              env={**os.environ, "SEMEME_ORACLE_FOLDER": work}, capture_output=True, text=True, check=False)
         if run.returncode != 0 or "1 test" not in run.stdout:
@@ -95,6 +117,17 @@ def main():
             if array.dtype == np.float32 and array.ndim == 2:
                 again = np.load(copied / f"{name}.npy")
                 check(f"npy written {name}", again.dtype == array.dtype and again.shape == array.shape and again.tobytes() == array.tobytes())
+        for name in ("stored", "deflated"):
+            with np.load(copied / f"{name}.npz") as got:
+                for key, array in arrays.items():
+                    check(f"npz {name} {key}", got[key].dtype == array.dtype and got[key].shape == array.shape
+                          and got[key].tobytes() == array.tobytes())
+        for name, state in states.items():
+            for protocol in (2, 3, 4, 5):
+                got = torch.load(copied / f"{name}-{protocol}.pt", weights_only=True)
+                check(f"checkpoint {name} protocol {protocol}", got.keys() == state.keys() and all(
+                    got[key].dtype == value.dtype and got[key].shape == value.shape and raw(got[key]) == raw(value.detach())
+                    for key, value in state.items()))
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 

@@ -5,6 +5,8 @@
 #include <cstdlib>
 
 #include "sememe/formats/npy.h"
+#include "sememe/formats/npz.h"
+#include "sememe/formats/pickle.h"
 #include "sememe/formats/safetensors.h"
 
 namespace sememe {
@@ -20,6 +22,18 @@ TEST(Oracle, DISABLED_CopiesTheFilesOfTheFolder) {
     if (path.extension() == ".safetensors") {
       const SafetensorsFile file(path);
       write_safetensors(to / path.filename(), file.tensors(), file.metadata());
+      continue;
+    }
+    if (path.extension() == ".npz") {
+      const NpzFile file(path);
+      write_npz(to / path.filename(), file.tensors());
+      continue;
+    }
+    if (path.extension() == ".pt") {
+      TorchCheckpoint file(path);
+      std::vector<TensorView> tensors;
+      for (const std::string& name : file.names()) tensors.push_back(file.tensor(name));
+      write_torch_checkpoint(to / path.filename(), tensors);
       continue;
     }
     const NpyFile file(path);
