@@ -8,6 +8,7 @@
 #include "sememe/base/error.h"
 #include "sememe/base/progress.h"
 #include "sememe/base/threads.h"
+#include "sememe/features/interchange/format.h"
 
 namespace sememe {
 
@@ -88,9 +89,8 @@ std::string described(const Interventions& interventions) {
 
 std::string site_of(const std::filesystem::path& dictionary, const std::string& given) {
   if (!given.empty()) return given;
-  const std::filesystem::path path = dictionary / "config.json";
-  const auto site = json_member_or<std::string>(read_json(path), "site", "", path.string());
-  if (site.empty()) fail_usage("{}: does not say at which site the dictionary was learnt; give --site", path.string());
+  std::string site = dictionary_site(dictionary);
+  if (site.empty()) fail_usage("{}: does not say at which site the dictionary was learnt; give --site", dictionary.string());
   return site;
 }
 

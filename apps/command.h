@@ -70,6 +70,7 @@ void add_capture_command(CLI::App& program);
 void add_dictionary_commands(CLI::App& program);
 /// These into the group that add_dictionary_commands() makes.
 void add_describe_commands(CLI::App& dictionary);
+void add_convert_command(CLI::App& dictionary);
 void add_compare_commands(CLI::App& dictionary);
 void add_steer_commands(CLI::App& dictionary);
 void add_factorize_command(CLI::App& dictionary);

@@ -215,6 +215,7 @@ void add_dictionary_commands(CLI::App& program) {
   add_evaluate_command(*group);
   add_reconstruct_command(*group);
   add_describe_commands(*group);
+  add_convert_command(*group);
   add_steer_commands(*group);
   add_factorize_command(*group);
   add_compare_commands(*group);

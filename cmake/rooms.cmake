@@ -1,4 +1,4 @@
-# A room is a folder of sememe/: one static library made of every source in it.
+# A room is a folder of sememe/: one static library made of every source in it and in its subfolders.
 #   sememe_room(NAME [TORCH] USES target...)   library sememe_NAME
 #   sememe_room_test(NAME)                     one program of tests/NAME/*_test.cpp, registered with ctest
 
@@ -28,7 +28,7 @@ endfunction()
 
 function(sememe_room name)
   cmake_parse_arguments(ROOM "TORCH" "" "USES" ${ARGN})
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/sememe/${name}/*.cpp)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/sememe/${name}/*.cpp ${CMAKE_SOURCE_DIR}/sememe/${name}/*/*.cpp)
   if(NOT sources)
     add_library(sememe_${name} INTERFACE)
     target_link_libraries(sememe_${name} INTERFACE ${ROOM_USES} sememe_flags)

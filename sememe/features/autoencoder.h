@@ -18,6 +18,8 @@ class Autoencoder : public Dictionary {
   torch::Tensor atoms() const override { return weights_.decoder; }
   void save(const std::filesystem::path& folder) const override;
   const AutoencoderWeights& weights() const { return weights_; }
+  /// What save() writes besides architecture, sizes and settings.
+  const Json& config() const { return config_; }
 
  protected:
   /// @param config what save() writes besides architecture, sizes and settings(), e.g. where the dictionary was learnt

@@ -38,7 +38,8 @@ class Dictionary {
   virtual void save(const std::filesystem::path& folder) const = 0;
 };
 
-/// Reads a folder that save() wrote; the "architecture" in its config.json picks the kind.
+/// Reads a folder that save() wrote; the "architecture" in its config.json picks the kind. A folder of another tool is read as its format says
+/// (sememe/features/interchange/format.h).
 /// @throws Error naming file and key
 std::shared_ptr<Dictionary> load_dictionary(const std::filesystem::path& folder);
 

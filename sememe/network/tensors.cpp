@@ -37,30 +37,33 @@ DType dtype_of(c10::ScalarType type) {
   fail("tensors of type {} cannot be saved; convert to float32 first", c10::toString(type));
 }
 
-torch::Tensor load_tensor(const SafetensorsFile& file, std::string_view name) {
-  const TensorView& view = file.tensor(name);
+torch::Tensor tensor_of(const TensorView& view, std::string_view where) {
   torch::Tensor tensor = torch::empty(view.shape, torch::TensorOptions().dtype(scalar_type(view.dtype)));
   if (tensor.nbytes() != view.data.size())
-    fail("{}: tensor \"{}\" holds {} bytes where its shape needs {}", file.path().string(), name, view.data.size(),
-         tensor.nbytes());
+    fail("{}: holds {} bytes where its shape needs {}", where, view.data.size(), tensor.nbytes());
   if (!view.data.empty()) std::memcpy(tensor.data_ptr(), view.data.data(), view.data.size());
   return tensor;
 }
 
-torch::Tensor load_weight(const SafetensorsFile& file, std::string_view name, at::IntArrayRef shape) {
-  const TensorView& view = file.tensor(name);
+torch::Tensor weight_of(const TensorView& view, at::IntArrayRef shape, const std::filesystem::path& file) {
+  const std::string where = fmt::format("{}: tensor \"{}\"", file.string(), view.name);
   if (at::IntArrayRef(view.shape) != shape)
-    fail("{}: tensor \"{}\" is {} but the config says {}; was the folder copied whole?", file.path().string(), name,
-         shape_text(view.shape), shape_text(shape));
-  torch::Tensor weight = load_tensor(file, name).to(torch::kFloat32);
-  if (!torch::isfinite(weight).all().item<bool>())
-    fail("{}: tensor \"{}\" holds a NaN or infinite value", file.path().string(), name);
+    fail("{} is {} but the config says {}; was the folder copied whole?", where, shape_text(view.shape), shape_text(shape));
+  torch::Tensor weight = tensor_of(view, where).to(torch::kFloat32);
+  if (!torch::isfinite(weight).all().item<bool>()) fail("{} holds a NaN or infinite value", where);
   return weight;
 }
 
-void save_tensors(const std::filesystem::path& path, const NamedTensors& tensors,
-                  const std::map<std::string, std::string>& metadata) {
-  std::vector<torch::Tensor> kept;  // contiguous copies live until the file is written
+torch::Tensor load_tensor(const SafetensorsFile& file, std::string_view name) {
+  return tensor_of(file.tensor(name), fmt::format("{}: tensor \"{}\"", file.path().string(), name));
+}
+
+torch::Tensor load_weight(const SafetensorsFile& file, std::string_view name, at::IntArrayRef shape) {
+  return weight_of(file.tensor(name), shape, file.path());
+}
+
+void with_views(const NamedTensors& tensors, const std::function<void(std::span<const TensorView>)>& write) {
+  std::vector<torch::Tensor> kept;  // contiguous copies live until they are written
   std::vector<TensorView> views;
   for (const auto& [name, tensor] : tensors) {
     kept.push_back(tensor.detach().to(torch::kCPU).contiguous());
@@ -68,7 +71,12 @@ void save_tensors(const std::filesystem::path& path, const NamedTensors& tensors
     views.push_back({name, dtype_of(whole.scalar_type()), whole.sizes().vec(),
                      {static_cast<const std::byte*>(whole.const_data_ptr()), whole.nbytes()}});
   }
-  write_safetensors(path, views, metadata);
+  write(views);
+}
+
+void save_tensors(const std::filesystem::path& path, const NamedTensors& tensors,
+                  const std::map<std::string, std::string>& metadata) {
+  with_views(tensors, [&](std::span<const TensorView> views) { write_safetensors(path, views, metadata); });
 }
 
 }  // namespace sememe
