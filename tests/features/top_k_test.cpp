@@ -152,6 +152,25 @@ TEST(TopKLearner, GradientsEqualFiniteDifferences) {
   }
 }
 
+TEST(TopKLearner, MultiTopKAddsAnEighthOfTheLossWithFourTimesTheCodes) {
+  Setting setting;
+  setting.options.multi_top_k = true;
+  TopKLearner learner(setting.options, setting.statistics);
+  const StepReport report = learner.compute_gradients({setting.x, {}});
+  Setting more;
+  more.options.k = 20;
+  std::vector<torch::Tensor> leaves;
+  for (const torch::Tensor& weight : tensors(learner.weights()))
+    leaves.push_back(weight.to(torch::kDouble).detach().requires_grad_(true));
+  torch::Tensor loss = DenseLoss(learner, setting, {})(leaves) + DenseLoss(learner, more, {})(leaves) / 8.0;
+  loss.backward();
+  EXPECT_NEAR(report.loss, loss.item<double>(), 1e-5 * report.loss);
+  for (size_t i = 0; i < leaves.size(); ++i) {
+    const torch::Tensor found = tensors(learner.gradients())[i].to(torch::kDouble);
+    EXPECT_LT((found - leaves[i].grad()).norm().item<double>(), 1e-4 * leaves[i].grad().norm().item<double>()) << i;
+  }
+}
+
 TEST(TopKLearner, KeepsDecoderRowsAtUnitNorm) {
   const Setting setting;
   TopKLearner learner(setting.options, setting.statistics);
