@@ -5,7 +5,10 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <optional>
 
+#include "sememe/data/byte_stream.h"
+#include "sememe/features/description.h"
 #include "sememe/features/gradient_top_k.h"
 #include "sememe/features/interchange/weight_file.h"
 #include "sememe/formats/npy.h"
@@ -359,6 +362,62 @@ TEST_F(Interchange, OpenAiStateDictsAreRead) {
 
 TEST_F(Interchange, AFolderOfNoFormatNamesWhatIsMissing) {
   EXPECT_TRUE(contains(error_reading(folder_), {folder_.filename().string(), "config.json"}));
+}
+
+// Neuronpedia
+
+std::vector<Json> gzipped_lines(const fs::path& path) {
+  std::vector<Json> lines;
+  LineReader reader(path);  // unpacks what is packed
+  while (const std::optional<std::string> line = reader.next()) lines.push_back(parse_json(*line, path.string()));
+  return lines;
+}
+
+LatentDescription measured(int64_t latent) {
+  LatentDescription description;
+  description.latent = latent;
+  description.firings = 6;
+  description.density = 0.03;
+  description.maximum = 4.0;
+  description.histogram = {5, 1};
+  description.promoted = {{" cat", 2.5}};
+  description.suppressed = {{" dog", -1.5}};
+  description.nearest = {{1, 0.5}};
+  description.examples = {{"top", 4.0, {"the", " cat"}, {0.0, 4.0}, 1}};
+  return description;
+}
+
+TEST_F(Interchange, NeuronpediaGetsWhatWasMeasuredAndNoWordOfItsOwn) {
+  const DictionaryParts parts = random_parts("relu", 1030, 3);
+  fs::create_directory(folder_ / "description");
+  std::string lines;
+  for (int64_t latent = 0; latent < 1030; ++latent) lines += measured(latent).to_json().dump() + "\n";
+  write_file(folder_ / "description" / "latents.jsonl", lines);
+  write_dictionary(*put_together(parts), "neuronpedia", folder_ / "n", {.description = folder_ / "description"});
+  const std::vector<Json> first = gzipped_lines(folder_ / "n" / "features" / "batch-0.jsonl.gz");
+  const std::vector<Json> second = gzipped_lines(folder_ / "n" / "features" / "batch-1.jsonl.gz");
+  ASSERT_EQ(first.size(), 1024u);
+  ASSERT_EQ(second.size(), 6u);
+  EXPECT_EQ(second[5]["index"], "1029");
+  Json feature = first[7];
+  EXPECT_NEAR(feature["vector"][2].get<float>(), parts.weights.decoder[7][2].item<float>(), 1e-6);
+  feature.erase("vector");
+  EXPECT_EQ(feature, (Json{{"modelId", "english"}, {"layer", "blocks.5.hook_resid_post"}, {"hookName", "blocks.5.hook_resid_post"},
+                           {"index", "7"}, {"hasVector", true}, {"maxActApprox", 4.0}, {"frac_nonzero", 0.03},
+                           {"pos_str", {" cat"}}, {"pos_values", {2.5}}, {"neg_str", {" dog"}}, {"neg_values", {-1.5}},
+                           {"freq_hist_data_bar_heights", {5, 1}}, {"freq_hist_data_bar_values", {1.0, 3.0}},
+                           {"topkCosSimIndices", {1}}, {"topkCosSimValues", {0.5}},
+                           {"activations", {{{"tokens", {"the", " cat"}}, {"values", {0.0, 4.0}}, {"maxValue", 4.0},
+                                             {"maxValueTokenIndex", 1}, {"minValue", 0.0}}}}}));
+}
+
+TEST_F(Interchange, ADescriptionOfAnotherDictionaryIsRefused) {
+  fs::create_directory(folder_ / "description");
+  write_file(folder_ / "description" / "latents.jsonl", measured(0).to_json().dump() + "\n");
+  EXPECT_TRUE(contains(error_from([&] {
+    write_dictionary(*put_together(random_parts("relu")), "neuronpedia", folder_ / "n", {.description = folder_ / "description"});
+  }), {"latents.jsonl", "latent 1", "another dictionary"}));
+  EXPECT_FALSE(fs::exists(folder_ / "n"));
 }
 
 // Folding
