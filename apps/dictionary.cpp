@@ -68,9 +68,12 @@ void add_train_command(CLI::App& group) {
   app->add_option("--tokens", options.tokens, "Rows to train on, over several epochs where need be")->capture_default_str();
   app->add_option("--batch", options.batch, "Rows a step")->capture_default_str();
   app->add_option("--out", command->out, "Folder to write")->required();
-  app->add_option("--learning-rate", options.learning_rate, "0 takes 0.005 / sqrt(latents / 1024), and 0.3 of it for gated and jumprelu")->capture_default_str();
+  app->add_option("--learning-rate", options.learning_rate,
+                  "0 takes 0.005 / sqrt(latents / 1024), and 0.3 of it for gated and jumprelu")
+      ->capture_default_str();
   app->add_option("--decay", options.decay, "Last share of the run in which the rate falls to 0")->capture_default_str();
-  app->add_option("--auxiliary-k", options.auxiliary_k, "Dead latents that model the error; 0 is none, width / 2 unless given" + owners("auxiliary-k"));
+  app->add_option("--auxiliary-k", options.auxiliary_k,
+                  "Dead latents that model the error; 0 is none, width / 2 unless given" + owners("auxiliary-k"));
   app->add_option("--dead-after", options.dead_after, "Rows unselected that make a latent dead; 0 takes a tenth of the run")
       ->capture_default_str();
   app->add_flag("--drop-sinks", options.drop_sinks, "Leave out rows whose norm is over 10 times the median");

@@ -25,7 +25,8 @@ bool is_tanh(const LearnerOptions& options) {
 }
 
 double target_of(const LearnerOptions& options) {
-  if (!options.target_l0) return is_tanh(options) || options.sparsity ? 0.0 : std::min(kDefaultTarget, 0.5 * static_cast<double>(options.latents));
+  if (!options.target_l0)
+    return is_tanh(options) || options.sparsity ? 0.0 : std::min(kDefaultTarget, 0.5 * static_cast<double>(options.latents));
   if (is_tanh(options)) fail_usage("--target-l0 goes with --penalty l0; with tanh give --sparsity");
   if (!(*options.target_l0 > 0) || !(*options.target_l0 <= static_cast<double>(options.latents)))
     fail_usage("--target-l0 {}: give a number above 0, at most the number of latents, {}", *options.target_l0, options.latents);
