@@ -243,6 +243,15 @@ TEST_F(Interchange, SaelensCodesInUnitsOfDecoderNormsAreRead) {
     const SparseCodes codes = loaded->encode(x);
     EXPECT_LT(difference(dense(codes, kLatents), wanted), 1e-5);
     EXPECT_LT(difference(loaded->decode(codes), torch::mm(wanted / norms, w_dec) + b_dec), 1e-5);
+    // With an input scale of 1/4, folded first, norms and codes of the folded atoms are 4 times as large.
+    Json config = read_json(folder / "cfg.json");
+    config["normalize_activations"] = "expected_average_only_in";
+    write_json(folder / "cfg.json", config);
+    write_json(folder / "activation_scaler.json", {{"scaling_factor", 0.25}});
+    const SparseCodes scaled = load_dictionary(folder)->encode(x * 4);
+    EXPECT_LT(difference(dense(scaled, kLatents), wanted * 4), 1e-4);
+    EXPECT_LT(difference(load_dictionary(folder)->decode(scaled), (torch::mm(wanted / norms, w_dec) + b_dec) * 4), 1e-4);
+    fs::remove(folder / "activation_scaler.json");
   }
 }
 
