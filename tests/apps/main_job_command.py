@@ -125,7 +125,7 @@ check("study list has g-sae", "g-sae" in listed.stdout, listed.stdout)
 # Every command's help has an example, and the options that all take
 for command in [["capture"], ["model", "train"], ["model", "info"], ["model", "evaluate"], ["model", "generate"], ["model", "corpus"],
                 ["dictionary", "train"], ["dictionary", "evaluate"], ["dictionary", "reconstruct"], ["dictionary", "describe"],
-                ["dictionary", "show"], ["dictionary", "steer"], ["study", "g-sae"], ["report"], ["tokenizer", "train"]]:
+                ["dictionary", "show"], ["dictionary", "steer"], ["study", "g-sae"], ["report"], ["tokenizer", "train"], ["bench", "dictionary-train"]]:
     text = run(*command, "--help").stdout
     missing = [word for word in ["Example", "--seed", "--threads", "--device"] if word not in text]
     check("help of " + " ".join(command), not missing, missing)
