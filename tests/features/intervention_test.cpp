@@ -476,7 +476,9 @@ TEST_F(Doses, LatentsAreComparedAtTheSameNormAndAtTheSameKl) {
 TEST_F(Doses, AShiftThatNoNormReachesIsNull) {
   DoseOptions wanted = options();
   wanted.kl = 1e6;
-  for (const Json& row : dose_response(dictionary_, model_, wanted)["equal_kl"]["rows"]) EXPECT_TRUE(row["norm"].is_null()) << row.dump();
+  const Json result = dose_response(dictionary_, model_, wanted);
+  ASSERT_EQ(result["equal_kl"]["rows"].size(), 4u);
+  for (const Json& row : result["equal_kl"]["rows"]) EXPECT_TRUE(row["norm"].is_null()) << row.dump();
 }
 
 TEST_F(Doses, ThePromptAloneWillDo) {
