@@ -176,11 +176,12 @@ check("latents are compared with their sum and random directions",
 check("at equal kl the kl is equal", rows and all(math.isclose(row["kl"], 0.05, rel_tol=2e-3) for row in rows[:3]), rows)
 check("at equal norm the norm is", len({row["norm"] for row in curves.get("equal_norm", {}).get("rows", [])}) == 1, curves.get("equal_norm"))
 check("a table and a picture are shown", "strength" in dose.stdout and "█" in dose.stdout and "together" in dose.stdout, dose.stdout)
-again = works("dose again", *two_latents, "--json", root / "again.json")
-check("the same command gives the same numbers", again.stdout == dose.stdout and read(root / "again.json") == curves)
-works("dose on a prompt", *dosing, "--strength", 3, "--prompt", "This is the", "--new-tokens", 16, "--json", root / "prompt.json")
+on_prompt = [*dosing, "--strength", 3, "--prompt", "This is the", "--new-tokens", 16]
+once = works("dose on a prompt", *on_prompt, "--json", root / "prompt.json")
 doses = read(root / "prompt.json").get("latents", [{}])[0].get("doses", [{}])
 check("a dose on a prompt writes what steering writes", doses[0].get("text") == new.get("after"), doses)
+again = works("dose on a prompt again", *on_prompt, "--json", root / "again.json")
+check("the same command gives the same numbers", again.stdout == once.stdout and read(root / "again.json") == read(root / "prompt.json"))
 refused("dose of nothing", 2, ["--text", "--prompt"], *dosing)
 if dead is not None:
     refused("dose of a dead latent", 1, [f"latent {dead}", "never fired"], *dosing[:-1], dead, "--prompt", "This is the")

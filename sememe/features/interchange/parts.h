@@ -14,9 +14,9 @@ struct DictionaryParts {
   AutoencoderWeights weights;
   std::string architecture;      ///< the name in the registry
   int64_t k = 0;                 ///< latents of a row, where the k largest are selected; else 0
-  torch::Tensor thresholds;      ///< [latents] where each latent has one; else undefined
-  torch::Tensor log_magnitude;   ///< [latents] where latents are gated; else undefined
-  torch::Tensor magnitude_bias;  ///< [latents] likewise
+  torch::Tensor thresholds{};  ///< [latents] where each latent has one; else undefined
+  torch::Tensor log_magnitude{};  ///< [latents] where latents are gated; else undefined
+  torch::Tensor magnitude_bias{};  ///< [latents] likewise
   Json config = Json::object();  ///< what config.json says besides: "site", "model", "origin"
 
   bool gated() const { return log_magnitude.defined(); }
