@@ -35,7 +35,7 @@ struct CaptureOptions {
   int64_t tokens = 1'000'000;
   int64_t batch_tokens = 8192;  ///< tokens a forward pass
   bool gradients = false;
-  GradientLoss gradient_loss;
+  GradientLoss gradient_loss{};
   bool half = true;  ///< float16 on disk
   torch::Device device = torch::kCPU;
 };
