@@ -15,7 +15,7 @@ struct SemiNmfOptions {
   int64_t features = 100;
   double kept = 0.01;                ///< share of a feature's units that are kept, the largest by absolute value; 1 keeps all
   std::string beginning = "random";  ///< coefficients to begin with: random, svd or kmeans
-  torch::Tensor coefficients;        ///< [rows, features] > 0 to begin with instead, where defined
+  torch::Tensor coefficients{};      ///< [rows, features] > 0 to begin with instead, where defined
   int64_t iterations = 2000;         ///< at most
   int64_t patience = 100;            ///< iterations without an improvement before it stops
   double tolerance = 1e-4;           ///< relative; what counts as an improvement
