@@ -54,19 +54,31 @@ double InjectionProbe::cross_entropy(const torch::Tensor& predicted) const {
 }
 
 std::optional<double> norm_at_kl(const InjectionProbe& probe, const torch::Tensor& direction, double kl) {
-  constexpr int kDoublings = 16, kHalvings = 40;
+  constexpr int kDoublings = 13, kSteps = 60;
   constexpr double kExact = 1e-3;
   const auto moved = [&](double norm) { return probe.kl(probe.injected(direction * norm)); };
-  double low = 0.0, high = probe.mean_norm() / 64.0;
-  for (int i = 0; !(moved(high) >= kl); ++i) {
+  double low = 0.0, high = probe.mean_norm() / 8.0, low_kl = 0.0, high_kl = moved(high);
+  for (int i = 0; !(high_kl >= kl); ++i) {
     if (i == kDoublings) return std::nullopt;
     low = high;
+    low_kl = high_kl;
     high *= 2.0;
+    high_kl = moved(high);
   }
-  for (int i = 0; i < kHalvings; ++i) {
-    const double middle = 0.5 * (low + high), reached = moved(middle);
+  for (int i = 0; i < kSteps; ++i) {
+    // The kl grows about as a power of the norm, near 0 as its square; a halving now and then ends the search on any curve.
+    double middle = 0.5 * (low + high);
+    if (i % 3 != 2)
+      middle = low_kl > 0 ? low * std::pow(high / low, std::log(kl / low_kl) / std::log(high_kl / low_kl)) : high * std::sqrt(kl / high_kl);
+    const double reached = moved(middle);
     if (std::abs(reached - kl) <= kExact * kl) return middle;
-    (reached < kl ? low : high) = middle;
+    if (reached < kl) {
+      low = middle;
+      low_kl = reached;
+    } else {
+      high = middle;
+      high_kl = reached;
+    }
   }
   return high;
 }

@@ -42,11 +42,11 @@ class InjectionProbe {
   double mean_norm_ = 0.0;
 };
 
-/// The norm at which a direction moves the predictions by `kl` (to 0.1% of it): doubled from a 64th of the mean norm until it moves them
-/// as far, then bisected between the last two.
+/// The norm at which a direction moves the predictions by `kl` (to 0.1% of it): doubled from an eighth of the mean norm until it moves them
+/// as far, then bisected between the last two, where the kl's growth says it must lie.
 /// @param direction [width], of norm 1
 /// @param kl        > 0
-/// @return nothing if even 1024 times the mean norm does not
+/// @return nothing if even 1024 times the mean norm does not move them as far
 std::optional<double> norm_at_kl(const InjectionProbe& probe, const torch::Tensor& direction, double kl);
 
 struct InjectionOptions {
