@@ -133,7 +133,10 @@ whole = run(*long, "--out", root / "whole")
 check("an undisturbed run ends well", whole.returncode == 0, whole.stderr)
 for name, how, statuses in [("killed", signal.SIGKILL, {-9}), ("interrupted", signal.SIGINT, {130})]:
     process = subprocess.Popen([SEMEME, *map(str, long), "--out", str(root / name)], stderr=subprocess.PIPE, text=True)
-    time.sleep(2.5)
+    # The first checkpoint comes after a tenth of the run: then there is something to resume, and the end is far.
+    checkpoint = root / f"{name}.checkpoint"
+    while process.poll() is None and not checkpoint.exists():
+        time.sleep(0.01)
     process.send_signal(how)
     process.communicate()
     check(f"a run is {name} before its end", process.returncode in statuses, process.returncode)
