@@ -29,12 +29,12 @@ struct ReportCommand {
   }
 
   static void print_steering(const Json& run) {
+    const auto text = [](const Json& object, const char* key) { return one_line(object.at(key).get<std::string>()); };
     const auto words = run.at("key_words").get<std::vector<std::string>>();
-    fmt::print("\nSteering \"{}\" with latent {} of {} (key words: {}):\n", one_line(run.at("prompt").get<std::string>()),
-               run.at("latent").get<int64_t>(), run.at("dictionary").get<std::string>(), one_line(fmt::format("{}", fmt::join(words, ", "))));
-    fmt::print("  before      {}\n", one_line(run.at("before").get<std::string>()));
-    for (const Json& steered : run.at("steered"))
-      fmt::print("  strength {:<2g} {}\n", steered.at("strength").get<double>(), one_line(steered.at("after").get<std::string>()));
+    fmt::print("\nSteering \"{}\" with {} of {}{}:\n", text(run, "prompt"), text(run, "title"), text(run, "dictionary"),
+               words.empty() ? "" : fmt::format(" (key words: {})", one_line(fmt::format("{}", fmt::join(words, ", ")))));
+    fmt::print("  {:<12} {}\n", "before", text(run, "before"));
+    for (const Json& steered : run.at("steered")) fmt::print("  {:<12} {}\n", text(steered, "title"), text(steered, "after"));
   }
 };
 

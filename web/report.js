@@ -277,18 +277,19 @@ function latents() {
 function steering() {
   if (!data.steering.length) return;
   const section = element('section', {}, element('h2', {}, 'Steering'),
-    element('p', {}, 'A latent’s direction is added to the activations at every token while the model writes. The texts start from the same prompt and the same random draws; all that differs is the addition.'));
+    element('p', {}, 'The activations are edited at every token while the model writes: a latent’s direction is added, or the activations of latents are changed. The texts start from the same prompt and the same random draws; all that differs is the edit.'));
   for (const run of data.steering) {
     const name = dictionaries.find(dictionary => dictionary.folder === run.dictionary)?.name ?? run.dictionary;
+    const capital = title => title[0].toUpperCase() + title.slice(1);
     const text = (title, continuation) => element('div', {}, element('h4', {}, title),
       element('p', {}, element('span', {class: 'prompt'}, run.prompt), continuation));
     const words = run.key_words.slice(0, 6);
     section.append(element('div', {class: 'steer'},
-      element('h3', {}, `${name} latent ${run.latent}` + (words.length ? `, key words ${list(words.map(visible))}` : '')),
-      element('p', {class: 'aside'}, `One unit of strength has norm ${significant(run.unit)}: ${run.unit_meaning}.`),
-      element('div', {class: 'texts'}, text('Before', run.before), run.steered.map(steered => text(`Strength ${significant(steered.strength)}`, steered.after))),
+      element('h3', {}, `${name} ${run.title}` + (words.length ? `, key words ${list(words.map(visible))}` : '')),
+      run.unit === undefined ? [] : element('p', {class: 'aside'}, `One unit of strength has norm ${significant(run.unit)}: ${run.unit_meaning}.`),
+      element('div', {class: 'texts'}, text('Before', run.before), run.steered.map(steered => text(capital(steered.title), steered.after))),
       run.steered.map(steered => element('p', {class: 'moves'},
-        `At strength ${significant(steered.strength)} the next token’s distribution moves by ${significant(steered.kl)} nats. More likely: `,
+        `${capital(steered.title)}, the next token’s distribution moves by ${significant(steered.kl)} nats. More likely: `,
         steered.raised.slice(0, 5).flatMap(one => [token(one.text), ` ${share(one.before)} → ${share(one.after)}  `]),
         'Less likely: ', steered.lowered.slice(0, 5).flatMap(one => [token(one.text), ` ${share(one.before)} → ${share(one.after)}  `])))));
   }

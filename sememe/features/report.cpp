@@ -140,23 +140,35 @@ Json read_moves(const Json& steered, const char* key, std::string_view where) {
   return moves;
 }
 
+/// One continuation under steering.
+Json read_steered(const Json& steered, const std::string& title, std::string_view where) {
+  return {{"title", title},
+          {"after", json_member<std::string>(steered, "after", where)},
+          {"kl", json_member<double>(steered, "kl", where)},
+          {"raised", read_moves(steered, "raised", where)},
+          {"lowered", read_moves(steered, "lowered", where)}};
+}
+
+/// What dictionary steer --json wrote: one latent at several strengths, or edits that act together.
 Json read_steering(const fs::path& path) {
   const std::string where = path.string();
   const Json file = read_json(path);
-  Json run{{"latent", json_member<int64_t>(file, "latent", where)},
-           {"dictionary", json_member<std::string>(file, "dictionary", where)},
-           {"key_words", json_member<std::vector<std::string>>(file, "key_words", where)},
+  Json run{{"dictionary", json_member<std::string>(file, "dictionary", where)},
            {"prompt", json_member<std::string>(file, "prompt", where)},
            {"before", json_member<std::string>(file, "before", where)},
-           {"unit", json_member<double>(file, "unit", where)},
-           {"unit_meaning", json_member<std::string>(file, "unit_meaning", where)},
+           {"key_words", Json::array()},
            {"steered", Json::array()}};
+  if (file.contains("edits")) {
+    run["title"] = fmt::format("{}", fmt::join(json_member<std::vector<std::string>>(file, "edits", where), ", "));
+    run["steered"].push_back(read_steered(file, "edited", where));
+    return run;
+  }
+  run["title"] = fmt::format("latent {}", json_member<int64_t>(file, "latent", where));
+  run["key_words"] = json_member<std::vector<std::string>>(file, "key_words", where);
+  run["unit"] = json_member<double>(file, "unit", where);
+  run["unit_meaning"] = json_member<std::string>(file, "unit_meaning", where);
   for (const Json& steered : json_member<std::vector<Json>>(file, "steered", where))
-    run["steered"].push_back({{"strength", json_member<double>(steered, "strength", where)},
-                              {"after", json_member<std::string>(steered, "after", where)},
-                              {"kl", json_member<double>(steered, "kl", where)},
-                              {"raised", read_moves(steered, "raised", where)},
-                              {"lowered", read_moves(steered, "lowered", where)}});
+    run["steered"].push_back(read_steered(steered, fmt::format("strength {:g}", json_member<double>(steered, "strength", where)), where));
   return run;
 }
 

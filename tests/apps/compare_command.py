@@ -1,8 +1,6 @@
 """Sweep and compare through the program: what is learnt, that a sweep goes on where it stopped, and figures against NumPy."""
-import argparse
 import itertools
 import json
-import os
 import pathlib
 import shlex
 import signal
@@ -13,33 +11,8 @@ import time
 
 import numpy as np
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--sememe", required=True)
-parser.add_argument("--model", default="models/english")
-options = parser.parse_args()
-SEMEME = os.path.abspath(options.sememe)
-MODEL = os.path.abspath(options.model)
-passed = failed = 0
-
-
-def run(*arguments, **more):
-    return subprocess.run([SEMEME, *map(str, arguments)], capture_output=True, text=True, timeout=600, **more)
-
-
-def check(name, condition, detail=""):
-    global passed, failed
-    passed, failed = passed + bool(condition), failed + (not condition)
-    print(("ok      " if condition else "FAILED  ") + name + ("" if condition else f": {detail}"))
-
-
-def works(name, *arguments, **more):
-    result = run(*arguments, **more)
-    check(name, result.returncode == 0, f"status {result.returncode}: {result.stderr[-400:]}")
-    return result
-
-
-def read(path):
-    return json.loads(pathlib.Path(path).read_text()) if pathlib.Path(path).exists() else {}
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from program import MODEL, SEMEME, check, finish, read, run, works
 
 
 def tensor(folder, name):
@@ -179,5 +152,4 @@ check("figures of the evaluation go together", alone and
       abs(alone["delta_ce"] - (alone["ce_dictionary"] - alone["ce_clean"])) < 1e-9 and 0 < alone["cosine"] <= 1, alone)
 check("evaluate prints its intervals", " to " in single.stdout and "95 %" in single.stdout and "nmse" in single.stdout, single.stdout)
 
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed > 0)
+finish()

@@ -1,34 +1,15 @@
 """Dictionaries to other tools' folders and back through the program; hostile files are one clear line and nothing is left behind."""
-import argparse
 import json
 import os
 import pathlib
-import subprocess
+import sys
 import tempfile
 
 import numpy as np
 import torch
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--sememe", required=True)
-SEMEME = os.path.abspath(parser.parse_args().sememe)
-passed = failed = 0
-
-
-def run(*arguments):
-    return subprocess.run([SEMEME, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False)
-
-
-def check(name, condition, detail=""):
-    global passed, failed
-    passed, failed = passed + bool(condition), failed + (not condition)
-    print(("ok      " if condition else "FAILED  ") + name + ("" if condition else f": {detail}"))
-
-
-def check_error(name, result, status, *words):
-    lines = [line for line in result.stderr.splitlines() if line.startswith("sememe: ")]
-    check(name, result.returncode == status and len(lines) == 1 and all(word in lines[0] for word in words),
-          f"status {result.returncode} (wanted {status}), wanted {words} in {result.stderr[-600:]!r}")
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from program import check, check_error, finish, run
 
 
 with tempfile.TemporaryDirectory() as work:
@@ -66,5 +47,4 @@ with tempfile.TemporaryDirectory() as work:
     check_error("a pickle that runs code", run("dictionary", "convert", root / "hostile", "--to", "sememe", "--out", root / "g"), 1, "ae.pt",
                 "refuses to run code", "posix.system")
     check("the code did not run", not (root / "ran").exists())
-print(f"{passed} passed, {failed} failed")
-raise SystemExit(1 if failed else 0)
+finish()

@@ -1,6 +1,4 @@
 """Bad input through the program: one clear line, the right exit status, nothing half-written under a final name."""
-import argparse
-import json
 import os
 import pathlib
 import resource
@@ -12,35 +10,14 @@ import time
 
 import numpy as np
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--sememe", required=True)
-parser.add_argument("--model", default="models/english")
-options = parser.parse_args()
-SEMEME = os.path.abspath(options.sememe)
-MODEL = os.path.abspath(options.model)
-passed = failed = 0
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from program import MODEL, SEMEME, check, check_error, finish, run
 
 
-def run(*arguments, limit_bytes=None, timeout=300):
-    def limit():
-        # A write past the limit fails like one on a full disk, instead of killing the program.
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
-
-    return subprocess.run([SEMEME, *map(str, arguments)], capture_output=True, text=True, timeout=timeout,
-                          preexec_fn=limit if limit_bytes else None)
-
-
-def check(name, condition, detail=""):
-    global passed, failed
-    passed, failed = passed + bool(condition), failed + (not condition)
-    print(("ok      " if condition else "FAILED  ") + name + ("" if condition else f": {detail}"))
-
-
-def check_error(name, result, status, *words):
-    lines = [line for line in result.stderr.splitlines() if line.startswith("sememe: ")]
-    ok = result.returncode == status and len(lines) == 1 and all(word in lines[0] for word in words)
-    check(name, ok, f"status {result.returncode} (wanted {status}), wanted {words} in: {result.stderr[-600:]!r}")
+def limited(limit_bytes):
+    """Makes a write past the limit fail like one on a full disk, instead of killing the program."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
 
 
 def leftovers(folder):
@@ -111,11 +88,11 @@ check("no evaluation is left", not (root / "e.json").exists())
 
 # Full disk: the limit on file size stands in for it
 result = run("capture", "--model", MODEL, "--site", "blocks.1.output", "--text", text, "--tokens", 4000, "--out", root / "full",
-             limit_bytes=100_000)
+             preexec_fn=lambda: limited(100_000))
 check_error("full disk", result, 1, "write")
 np.save(root / "wide.npy", rng.normal(size=(4096, 512)).astype(np.float32))
 result = run("dictionary", "reconstruct", "--dictionary", root / "narrow", "--activations", good, "--out", root / "r.npy",
-             limit_bytes=100_000)
+             preexec_fn=lambda: limited(100_000))
 check_error("full disk while reconstructing", result, 1, "r.npy")
 check("nothing half-written under the final name", not (root / "r.npy").exists())
 
@@ -146,5 +123,4 @@ for name, how, statuses in [("killed", signal.SIGKILL, {-9}), ("interrupted", si
         (root / name / file).read_bytes() == (root / "whole" / file).read_bytes() for file in ["dictionary.safetensors"])
     check(f"a {name} run resumes to the same bytes", same, again.stderr[-400:])
 
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed > 0)
+finish()

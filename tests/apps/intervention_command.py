@@ -1,51 +1,24 @@
 """Editing latents through the program: steer with each kind of edit, save, generate and evaluate with the file, and dose-response curves."""
-import argparse
 import json
 import math
-import os
 import pathlib
 import shutil
-import subprocess
 import sys
 import tempfile
 
 import numpy as np
 from safetensors.numpy import load_file
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--sememe", required=True)
-parser.add_argument("--model", default="models/english")
-options = parser.parse_args()
-SEMEME = os.path.abspath(options.sememe)
-MODEL = os.path.abspath(options.model)
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from program import MODEL, check, finish, read, run, works
+
 SITE = "blocks.1.output"
-passed = failed = 0
-
-
-def run(*arguments, **more):
-    return subprocess.run([SEMEME, *map(str, arguments)], capture_output=True, text=True, timeout=600, **more)
-
-
-def check(name, condition, detail=""):
-    global passed, failed
-    passed, failed = passed + bool(condition), failed + (not condition)
-    print(("ok      " if condition else "FAILED  ") + name + ("" if condition else f": {detail}"))
-
-
-def works(name, *arguments):
-    result = run(*arguments)
-    check(name, result.returncode == 0, f"status {result.returncode}: {result.stderr[-400:]}")
-    return result
 
 
 def refused(name, status, words, *arguments):
     result = run(*arguments)
     check(name, result.returncode == status and result.stderr.startswith("sememe: ") and result.stderr.count("\n") == 1 and
           all(word in result.stderr for word in words), f"status {result.returncode}: {result.stderr[-400:]}")
-
-
-def read(path):
-    return json.loads(pathlib.Path(path).read_text()) if pathlib.Path(path).exists() else {}
 
 
 work = tempfile.TemporaryDirectory()
@@ -189,5 +162,4 @@ for command in [["model", "generate"], ["model", "evaluate"], ["dictionary", "st
     text = run(*command, "--help").stdout
     check("help of " + " ".join(command), all(word in text for word in ["Example", "--dictionary"]), text)
 
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed > 0)
+finish()

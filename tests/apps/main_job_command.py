@@ -1,42 +1,14 @@
 """The main job through the program, small: capture, train, evaluate, reconstruct, describe, show, steer, report, and what each one writes."""
-import argparse
 import json
 import math
-import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 
 import numpy as np
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--sememe", required=True)
-parser.add_argument("--model", default="models/english")
-options = parser.parse_args()
-SEMEME = os.path.abspath(options.sememe)
-MODEL = os.path.abspath(options.model)
-passed = failed = 0
-
-
-def run(*arguments, **more):
-    return subprocess.run([SEMEME, *map(str, arguments)], capture_output=True, text=True, timeout=600, **more)
-
-
-def check(name, condition, detail=""):
-    global passed, failed
-    passed, failed = passed + bool(condition), failed + (not condition)
-    print(("ok      " if condition else "FAILED  ") + name + ("" if condition else f": {detail}"))
-
-
-def works(name, *arguments):
-    result = run(*arguments)
-    check(name, result.returncode == 0, f"status {result.returncode}: {result.stderr[-400:]}")
-    return result
-
-
-def read(path):
-    return json.loads(pathlib.Path(path).read_text()) if pathlib.Path(path).exists() else {}
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from program import MODEL, check, finish, read, run, works
 
 
 work = tempfile.TemporaryDirectory()
@@ -130,5 +102,4 @@ for command in [["capture"], ["model", "train"], ["model", "info"], ["model", "e
     missing = [word for word in ["Example", "--seed", "--threads", "--device"] if word not in text]
     check("help of " + " ".join(command), not missing, missing)
 
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed > 0)
+finish()

@@ -88,6 +88,8 @@ TEST_F(Report, HoldsTheNumbersOfTheFiles) {
   EXPECT_EQ(dictionary["evaluation"]["ce_recovered"], read_json(run_ / "topk-evaluation.json")["ce_recovered"]);
   EXPECT_EQ(dictionary["cards"].size(), read_json(run_ / "topk-description" / "summary.json")["clearest"].size());
   EXPECT_EQ(page["dictionaries"][1]["name"], "another");
+  EXPECT_EQ(page["steering"][0]["title"], "latent 3");
+  EXPECT_EQ(page["steering"][0]["steered"][0]["title"], "strength 1");
   EXPECT_EQ(page["steering"][0]["steered"][0]["raised"][0]["after"], 0.4);
   ReportSources sources = find_report_sources(run_);
   sources.cards = 2;
@@ -149,6 +151,14 @@ TEST_F(Report, AMissingKeyIsNamedWithItsFile) {
   EXPECT_TRUE(contains(message_with("steering.json", [](Json& json) { json.erase("prompt"); }), {"steering.json", "prompt"}));
   EXPECT_TRUE(contains(message_with("steering.json", [](Json& json) { json["steered"][0].erase("kl"); }), {"steering.json", "kl"}));
   EXPECT_TRUE(contains(message_with("steering.json", [](Json& json) { json["steered"] = 4; }), {"steering.json", "steered"}));
+}
+
+TEST_F(Report, ShowsEditsThatActTogether) {
+  write_json(run_ / "steering.json", {{"edits", {"add 3=2", "ablate 9"}}, {"dictionary", "topk"}, {"prompt", "the"}, {"before", " cat"},
+                                      {"after", " dog"}, {"kl", 0.2}, {"raised", Json::array()}, {"lowered", Json::array()}});
+  const Json run = data()["steering"][0];
+  EXPECT_EQ(run["title"], "add 3=2, ablate 9");
+  EXPECT_EQ(run["steered"], Json::parse(R"([{"title": "edited", "after": " dog", "kl": 0.2, "raised": [], "lowered": []}])"));
 }
 
 TEST_F(Report, WhatItDoesNotKnowIsIgnored) {

@@ -1,34 +1,18 @@
 """The comparison of dictionaries in a real browser, at a wide and a narrow window: everything is drawn, nothing runs over."""
-import argparse
-import html
 import json
-import os
 import pathlib
-import re
-import shutil
-import subprocess
 import sys
 import tempfile
 
 import numpy as np
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--sememe", required=True)
-options = parser.parse_args()
-SEMEME = os.path.abspath(options.sememe)
-BROWSER = shutil.which("chromium")
-passed = failed = 0
-
-
-def check(name, condition, detail=""):
-    global passed, failed
-    passed, failed = passed + bool(condition), failed + (not condition)
-    print(("ok      " if condition else "FAILED  ") + name + ("" if condition else f": {detail}"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from browser import look
+from program import check, finish, works
 
 
 def sememe(*arguments):
-    made = subprocess.run([SEMEME, *map(str, arguments), "--threads", "1", "--quiet"], capture_output=True, text=True, timeout=300)
-    check(" ".join(map(str, arguments[:2])) + " works", made.returncode == 0, made.stderr)
+    works(" ".join(map(str, arguments[:2])) + " works", *arguments, "--threads", 1, "--quiet")
 
 
 work = tempfile.TemporaryDirectory()
@@ -68,16 +52,8 @@ setTimeout(() => {
   document.body.append(place);
 }, 700);
 </script>"""
-page = (root / "compare.html").read_text() if (root / "compare.html").exists() else ""
-(root / "probed.html").write_text(page.replace("</body>", PROBE + "</body>"))
 for width in [1280, 420]:
-    result = subprocess.run(
-        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", f"--user-data-dir={root}/profile{width}", "--virtual-time-budget=6000",
-         f"--window-size={width},900", "--dump-dom", (root / "probed.html").as_uri()], capture_output=True, text=True, timeout=120)
-    probe = re.search(r'<pre id="probe">(.*?)</pre>', result.stdout, re.S)
-    check(f"{width}: the page runs", probe, result.stderr[-300:])
-    seen = json.loads(html.unescape(probe.group(1))) if probe else {}
+    seen = look(root / "compare.html", PROBE, width)
     check(f"{width}: no script fails", seen.get("failure", "nothing was seen") is None and seen.get("ready") == "yes", seen)
     check(f"{width}: text from the data stays text", seen.get("title") == "Sememe: dictionaries compared" and seen.get("images") == 0 and
           seen.get("text"), seen)
@@ -87,5 +63,4 @@ for width in [1280, 420]:
     check(f"{width}: intervals, front and heat are drawn", seen.get("whiskers") == 4 and seen.get("stairs") == 1 and seen.get("heat") == 20, seen)
     check(f"{width}: every part is there", [one.split()[0] for one in seen.get("headings", [])] == ["How", "Figures", "What", "How", "How", "How"], seen)
 
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed > 0)
+finish()

@@ -1,27 +1,12 @@
 """The report in a real browser, at a wide and a narrow window: everything is drawn, nothing runs over, search and sorting work."""
-import argparse
-import html
 import json
-import os
 import pathlib
-import re
-import shutil
-import subprocess
 import sys
 import tempfile
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--sememe", required=True)
-options = parser.parse_args()
-SEMEME = os.path.abspath(options.sememe)
-BROWSER = shutil.which("chromium")
-passed = failed = 0
-
-
-def check(name, condition, detail=""):
-    global passed, failed
-    passed, failed = passed + bool(condition), failed + (not condition)
-    print(("ok      " if condition else "FAILED  ") + name + ("" if condition else f": {detail}"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from browser import look
+from program import check, finish, works
 
 
 work = tempfile.TemporaryDirectory()
@@ -62,8 +47,10 @@ move = [{"text": HOSTILE, "before": 0.1, "after": 0.2}]
 (root / "topk-steering.json").write_text(json.dumps(
     {"latent": 1, "dictionary": "topk", "key_words": ["word1"], "prompt": "It is", "before": HOSTILE, "unit": 3.0, "unit_meaning": "the norm",
      "steered": [{"strength": 2.0, "norm": 6.0, "after": " after", "kl": 0.3, "raised": move, "lowered": move}]}))
-made = subprocess.run([SEMEME, "report", str(root), "--out", str(root / "report.html")], capture_output=True, text=True)
-check("the report is written", made.returncode == 0, made.stderr)
+(root / "edited-steering.json").write_text(json.dumps(
+    {"edits": ["add 1=2", "ablate 9"], "dictionary": "topk", "prompt": "It is", "before": HOSTILE, "after": " edited text", "kl": 0.3,
+     "raised": move, "lowered": move}))
+works("the report is written", "report", root, "--out", root / "report.html")
 
 # What a person would do and see, as a script at the end of the page that leaves its findings in the document.
 PROBE = """
@@ -74,6 +61,7 @@ setTimeout(() => {
   const seen = {
     failure: window.failure ?? null, title: document.title, sideways: document.documentElement.scrollWidth - innerWidth,
     headings: [...document.querySelectorAll('h2')].map(one => one.textContent), cards: cards().length, images: document.images.length,
+    steered: [...document.querySelectorAll('.steer h3')].map(one => one.textContent),
     charts: document.querySelectorAll('figure svg').length, rows: document.querySelectorAll('tbody tr').length,
     hot: document.querySelectorAll('.passage mark').length, text: document.body.innerText.includes('<' + '/script>'),
     links: document.querySelectorAll('.facts a').length, addresses: document.body.innerText.includes('file:'),
@@ -91,23 +79,16 @@ setTimeout(() => {
   }, 500);
 }, 700);
 </script>"""
-page = (root / "report.html").read_text()
-(root / "probed.html").write_text(page.replace("</body>", PROBE + "</body>"))
 for width in [1280, 420]:
-    result = subprocess.run(
-        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", f"--user-data-dir={root}/profile{width}", "--virtual-time-budget=6000",
-         f"--window-size={width},900", "--dump-dom", (root / "probed.html").as_uri()], capture_output=True, text=True, timeout=120)
-    probe = re.search(r'<pre id="probe">(.*?)</pre>', result.stdout, re.S)
-    check(f"{width}: the page runs", probe, result.stderr[-300:])
-    seen = json.loads(html.unescape(probe.group(1))) if probe else {}
+    seen = look(root / "report.html", PROBE, width)
     check(f"{width}: no script fails", seen.get("failure", "nothing was seen") is None, seen.get("failure"))
     check(f"{width}: text from the data stays text", seen.get("title") == "Sememe report" and seen.get("images") == 0 and seen.get("text"), seen)
     check(f"{width}: nothing runs over the side", seen.get("sideways", 1) <= 0 and seen.get("spilling") == 0, seen)
     check(f"{width}: table, charts, cards and heat are drawn", seen.get("rows", 0) >= 10 and seen.get("charts", 0) >= 2 and
           seen.get("cards", 0) >= 20 and seen.get("hot", 0) > 40, seen)
+    check(f"{width}: steering and edits are shown", len(seen.get("steered", [])) == 2 and "add 1=2, ablate 9" in seen["steered"][0] and
+          "latent 1" in seen["steered"][1], seen.get("steered"))
     check(f"{width}: near latents are links by number", seen.get("links", 0) > 0 and not seen.get("addresses"), seen)
     check(f"{width}: search finds the latent by its word", seen.get("found") == ["d0-7"], seen.get("found"))
 
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed > 0)
+finish()
