@@ -203,29 +203,14 @@ function splitting() {
 }
 
 function method() {
-  const entries = [
+  explain([
     ['Prediction kept', 'Cross-entropy recovered: (zeros − dictionary) / (zeros − clean), where each is the model’s cross-entropy with zeros, the reconstruction, or nothing in the place of the activations. Against the mean: with the mean activation instead of zeros.'],
     ['95 % intervals', 'By bootstrap: contexts of the text are drawn again with replacement, 1000 times, and the figure computed anew. They say how much the text matters, not the seed.'],
     ['Dead', 'Latents that fire on no token of the text or the rows. On a longer text fewer are dead. At the end of training: not selected lately.'],
     ['Matched one to one', 'Of all ways to give each atom of the smaller dictionary an atom of its own in the larger, the one with the largest sum of cosines (the assignment problem, solved exactly). The cosine has a sign: an atom and its negative are different.'],
     ['Explained', 'One minus squared error over the variance around the mean of the whole set.'],
     ['NMSE, cosine, norm ratio', 'Means over tokens of squared error over squared norm, of the cosine between activation and reconstruction, and of the reconstruction’s norm over the activation’s.'],
-  ];
-  page.append(element('section', {}, element('h2', {}, 'How to read this'),
-    element('dl', {class: 'method'}, entries.flatMap(([name, what]) => [element('dt', {}, name), element('dd', {}, what)]))));
+  ]);
 }
 
-try {
-  opening();
-  picture();
-  figuresTable();
-  recipes();
-  likeness();
-  splitting();
-  method();
-  document.body.dataset.ready = 'yes';
-} catch (error) {
-  document.body.dataset.error = String(error);
-  page.append(element('p', {role: 'alert'}, 'This page could not be drawn: ' + error));
-  throw error;
-}
+draw(opening, picture, figuresTable, recipes, likeness, splitting, method);

@@ -73,3 +73,20 @@ function frame(width, height, label, xs, ys, xTicks, yTicks, xShow, yShow) {
   return {root, x, y};
 }
 
+/// The last part of a page: terms and what they mean here, as [name, what].
+function explain(entries) {
+  page.append(element('section', {}, element('h2', {}, 'How to read this'),
+    element('dl', {class: 'method'}, entries.flatMap(([name, what]) => [element('dt', {}, name), element('dd', {}, what)]))));
+}
+
+/// Draws the parts of a page in order; where one fails, the page says so.
+function draw(...parts) {
+  try {
+    for (const part of parts) part();
+    document.body.dataset.ready = 'yes';
+  } catch (error) {
+    document.body.dataset.error = String(error);
+    page.append(element('p', {role: 'alert'}, 'This page could not be drawn: ' + error));
+    throw error;
+  }
+}

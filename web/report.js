@@ -297,26 +297,13 @@ function steering() {
 }
 
 function method() {
-  const entries = [
+  explain([
     ['Clarity', 'The text is split in two halves. On the first, the words and tokens that a latent fires on are weighed against all others (log-odds with a Dirichlet prior; those with z of at least 1.96 count). They rank the places of the second half; clarity is the average precision with which that ranking finds the places where the latent fires there. 1 means that a list of words says exactly where it fires. A latent that follows longer patterns than a word scores low here, whatever else it may stand for. With fewer than 8 firings in a half it is unknown.'],
     ['Key words', 'Words at the places where the latent fires, ordered by z of their log-odds against all other places. Words before it: the same for the 8 tokens before a firing.'],
     ['Its direction promotes', 'The tokens whose logits rise most when the latent’s direction is read by the model’s last layer directly (the logit lens). It leaves out what the layers in between do with it.'],
     ['Passages', 'Each is centred on a peak: a firing with none stronger around it. Besides the strongest, some are drawn at random near the 75 %, 50 % and 25 % quantiles of all peaks, so that weak firings are seen too. The bars show firings by activation, their height on a square-root scale.'],
-  ];
-  page.append(element('section', {}, element('h2', {}, 'How to read this'),
-    element('dl', {class: 'method'}, entries.flatMap(([name, what]) => [element('dt', {}, name), element('dd', {}, what)]))));
+  ]);
 }
 
-try {
-  opening();
-  comparison();
-  charts();
-  latents();
-  steering();
-  method();
-  document.body.dataset.ready = 'yes';
-} catch (error) {
-  document.body.dataset.error = String(error);
-  page.append(element('p', {role: 'alert'}, 'This page could not be drawn: ' + error));
-  throw error;
-}
+page.before(element('a', {class: 'skip', href: '#latents'}, 'Skip to the latents'));
+draw(opening, comparison, charts, latents, steering, method);

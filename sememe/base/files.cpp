@@ -165,4 +165,11 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
+void read_ahead(std::span<const std::byte> mapped) {
+  static const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<uintptr_t>(mapped.data()), from = begin / page * page;
+  // Advice: where it is refused the bytes are read when they are used.
+  if (!mapped.empty()) madvise(reinterpret_cast<void*>(from), begin - from + mapped.size(), MADV_WILLNEED);
+}
+
 }  // namespace sememe

@@ -76,4 +76,7 @@ class MappedFile {
   size_t size_ = 0;
 };
 
+/// Asks the system to bring mapped bytes into memory, without waiting for them.
+void read_ahead(std::span<const std::byte> mapped);
+
 }  // namespace sememe

@@ -2,22 +2,28 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <iterator>
+#include <numeric>
+#include <optional>
 #include <utility>
 
 #include "sememe/base/error.h"
 #include "sememe/base/files.h"
 #include "sememe/base/random.h"
+#include "sememe/base/threads.h"
 #include "sememe/formats/npy.h"
 #include "sememe/formats/safetensors.h"
+#include "sememe/kernels/float_rows.h"
 #include "sememe/network/tensors.h"
 
 namespace sememe {
 namespace {
 
-// Rows that stay neighbours until they reach the buffer: long enough to read at disk speed, short against any buffer.
+// Rows that stay neighbours until they reach the window: long enough to read at disk speed, short against any window.
 constexpr int64_t kBlockRows = 256;
-constexpr int64_t kBufferBytes = int64_t{256} << 20;
+constexpr int64_t kWindowBytes = int64_t{256} << 20;
+constexpr int64_t kNumbersWorthAThread = 1 << 16;
+constexpr int64_t kRowsAhead = 4;
 
 /// A run of rows in one mapped file.
 struct Shard {
@@ -59,18 +65,27 @@ Shard safetensors_shard(const std::filesystem::path& path, int64_t& width) {
   return shard;
 }
 
-/// Rows [begin, begin + rows) of the matrix at `data` into `target` [rows, width] float32.
-void copy_rows(const Shard& shard, const std::byte* data, int64_t begin, int64_t width, torch::Tensor target) {
-  const auto type = scalar_type(shard.dtype);
-  void* const first = const_cast<std::byte*>(data + begin * width * element_bytes(shard.dtype));
-  target.copy_(torch::from_blob(first, target.sizes(), type));
+/// Row `row` of the matrix at `data` as float32.
+void read_row(const Shard& shard, const std::byte* data, const char* what, int64_t row, int64_t width, float* target) {
+  const std::byte* const from = data + row * width * element_bytes(shard.dtype);
+  const bool finite = shard.dtype == DType::kF16 ? kernels::widen_float16(from, width, target) : kernels::copy_float32(from, width, target);
+  if (!finite) fail("{}: {} of row {} hold NaN or infinity; drop or repair that row", shard.name, what, row);
 }
 
-void check_finite(const torch::Tensor& rows, const char* what, const std::string& file, int64_t first_row) {
+/// Asks for the cache lines of a row of the store that is read soon: in a random order the processor cannot foresee it.
+void fetch_row(const Shard& shard, int64_t row, int64_t width) {
+  const int64_t bytes = width * element_bytes(shard.dtype), at = (row - shard.begin) * bytes;
+  for (int64_t line = 0; line < bytes; line += 64) {
+    __builtin_prefetch(shard.activations + at + line);
+    if (shard.gradients) __builtin_prefetch(shard.gradients + at + line);
+  }
+}
+
+/// The first row with a NaN or infinity.
+std::optional<int64_t> first_not_finite(const torch::Tensor& rows) {
   // A NaN or infinity anywhere makes the sum of x * 0 NaN; the row is searched for only then.
-  if ((rows * 0).sum().item<float>() == 0.0f) return;
-  const torch::Tensor bad = torch::isfinite(rows).all(1).logical_not().nonzero();
-  fail("{}: {} of row {} hold NaN or infinity; drop or repair that row", file, what, first_row + bad[0].item<int64_t>());
+  if ((rows * 0).sum().item<float>() == 0.0f) return std::nullopt;
+  return torch::isfinite(rows).all(1).logical_not().nonzero()[0].item<int64_t>();
 }
 
 int64_t bounded_block(int64_t rows, int64_t block) { return std::min(kBlockRows, rows - block * kBlockRows); }
@@ -83,6 +98,12 @@ struct ActivationStore::Contents {
   int64_t rows = 0, width = 0;
   bool gradients = false;
   Json origin = Json::object();
+
+  /// @throws Error if there is no such row
+  const Shard& shard_of(int64_t row) const {
+    if (row < 0 || row >= rows) fail("{}: row {} was asked for, it has {}", path.string(), row, rows);
+    return *std::prev(std::upper_bound(shards.begin(), shards.end(), row, [](int64_t at, const Shard& shard) { return at < shard.begin; }));
+  }
 };
 
 ActivationStore ActivationStore::open(const std::filesystem::path& path) {
@@ -133,20 +154,37 @@ const Json& ActivationStore::origin() const { return contents_->origin; }
 ActivationRows ActivationStore::read(int64_t begin, int64_t count) const {
   if (begin < 0 || count < 0 || begin + count > rows())
     fail("{}: rows {} to {} were asked for, it has {}", path().string(), begin, begin + count, rows());
+  std::vector<int64_t> wanted(count);
+  std::iota(wanted.begin(), wanted.end(), begin);
+  return gather(wanted);
+}
+
+ActivationRows ActivationStore::gather(std::span<const int64_t> wanted) const {
+  const auto count = static_cast<int64_t>(wanted.size());
   ActivationRows result{torch::empty({count, width()}), {}};
   if (has_gradients()) result.gradients = torch::empty({count, width()});
+  float* const activations = result.activations.data_ptr<float>();
+  float* const gradients = has_gradients() ? result.gradients.data_ptr<float>() : nullptr;
+  parallel_for(count, std::max<int64_t>(1, kNumbersWorthAThread / width()), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      if (i + kRowsAhead < end) fetch_row(contents_->shard_of(wanted[i + kRowsAhead]), wanted[i + kRowsAhead], width());
+      const Shard& shard = contents_->shard_of(wanted[i]);
+      const int64_t row = wanted[i] - shard.begin;
+      read_row(shard, shard.activations, "the activations", row, width(), activations + i * width());
+      if (gradients) read_row(shard, shard.gradients, "the gradients", row, width(), gradients + i * width());
+    }
+  });
+  return result;
+}
+
+void ActivationStore::prefetch(int64_t begin, int64_t count) const {
   for (const Shard& shard : contents_->shards) {
     const int64_t from = std::max(begin, shard.begin), to = std::min(begin + count, shard.begin + shard.rows);
     if (from >= to) continue;
-    const auto read_part = [&](const torch::Tensor& target, const std::byte* data, const char* what) {
-      const torch::Tensor part = target.narrow(0, from - begin, to - from);
-      copy_rows(shard, data, from - shard.begin, width(), part);
-      check_finite(part, what, shard.name, from - shard.begin);
-    };
-    read_part(result.activations, shard.activations, "the activations");
-    if (has_gradients()) read_part(result.gradients, shard.gradients, "the gradients");
+    const int64_t row_bytes = width() * element_bytes(shard.dtype);
+    for (const std::byte* const data : {shard.activations, shard.gradients})
+      if (data) read_ahead({data + (from - shard.begin) * row_bytes, static_cast<size_t>((to - from) * row_bytes)});
   }
-  return result;
 }
 
 ActivationWriter::ActivationWriter(std::filesystem::path folder, Settings settings)
@@ -176,10 +214,11 @@ ActivationWriter::ActivationWriter(std::filesystem::path folder, Settings settin
 
 void ActivationWriter::append(const torch::Tensor& activations, const torch::Tensor& gradients) {
   const auto keep = [&](const torch::Tensor& rows, const char* what, std::vector<torch::Tensor>& list) {
-    check_finite(rows, what, "the model's site", 0);
+    if (const auto row = first_not_finite(rows))
+      fail("the model's site: {} of row {} hold NaN or infinity; is the model sound?", what, stored_rows_ + pending_rows_ + *row);
     const torch::Tensor stored = rows.to(torch::kCPU, settings_.half ? torch::kHalf : torch::kFloat).contiguous().clone();
-    if (settings_.half && !torch::isfinite(stored).all().item<bool>())
-      fail("{} go beyond float16 (65504); capture with --dtype float32", what);
+    if (const auto row = settings_.half ? first_not_finite(stored) : std::nullopt)
+      fail("{} of row {} go beyond float16 (65504); capture with --dtype float32", what, stored_rows_ + pending_rows_ + *row);
     list.push_back(stored);
   };
   keep(activations, "the activations", activations_);
@@ -225,71 +264,74 @@ void ActivationWriter::finish() {
   write_shard();
 }
 
-ShuffledActivations::ShuffledActivations(ActivationStore store, uint64_t seed, float largest_norm, int64_t buffer_rows)
+ShuffledActivations::ShuffledActivations(ActivationStore store, uint64_t seed, float largest_norm, int64_t window_rows)
     : store_(std::move(store)), seed_(seed), largest_norm_(largest_norm) {
   const int64_t row_bytes = store_.width() * 4 * (store_.has_gradients() ? 2 : 1);
-  const int64_t wanted = buffer_rows > 0 ? buffer_rows : kBufferBytes / row_bytes;
-  blocks_per_buffer_ = std::max<int64_t>(1, wanted / kBlockRows);
+  const int64_t wanted = window_rows > 0 ? window_rows : kWindowBytes / row_bytes;
+  blocks_per_window_ = std::max<int64_t>(1, wanted / kBlockRows);
 }
 
 void ShuffledActivations::seek(Position position) {
   position_ = position;
-  loaded_ = false;
+  window_.clear();
 }
 
-void ShuffledActivations::load_buffer() {
+void ShuffledActivations::prefetch_window(int64_t window) const {
+  const auto blocks = static_cast<int64_t>(blocks_.size());
+  const int64_t first = window * blocks_per_window_, last = std::min(blocks, first + blocks_per_window_);
+  for (int64_t i = first; i < last; ++i)
+    store_.prefetch(blocks_[i] * kBlockRows, bounded_block(store_.rows(), blocks_[i]));
+}
+
+void ShuffledActivations::open_window() {
   const int64_t blocks = (store_.rows() + kBlockRows - 1) / kBlockRows;
-  if (position_.buffer * blocks_per_buffer_ >= blocks) {
+  if (position_.window * blocks_per_window_ >= blocks) {
     ++position_.epoch;
-    position_.buffer = 0;
+    position_.window = 0;
   }
   if (blocks_epoch_ != position_.epoch) {
     RandomStream stream(seed_, fmt::format("shuffle/blocks/{}", position_.epoch));
     blocks_ = permutation(blocks, stream);
     blocks_epoch_ = position_.epoch;
+    prefetch_window(position_.window);
   }
-  const int64_t first = position_.buffer * blocks_per_buffer_, last = std::min(blocks, first + blocks_per_buffer_);
-  std::vector<torch::Tensor> activations, gradients;
-  for (int64_t i = first; i < last; ++i) {
-    ActivationRows rows = store_.read(blocks_[i] * kBlockRows, bounded_block(store_.rows(), blocks_[i]));
-    if (std::isfinite(largest_norm_)) {
-      const torch::Tensor kept = (rows.activations.norm(2, {1}) <= largest_norm_).nonzero().squeeze(1);
-      dropped_ += rows.activations.size(0) - kept.size(0);
-      rows.activations = rows.activations.index_select(0, kept);
-      if (rows.gradients.defined()) rows.gradients = rows.gradients.index_select(0, kept);
-    }
-    activations.push_back(rows.activations);
-    if (rows.gradients.defined()) gradients.push_back(rows.gradients);
-  }
-  RandomStream stream(seed_, fmt::format("shuffle/rows/{}/{}", position_.epoch, position_.buffer));
-  buffer_ = {};  // the old buffer goes before the new one is put together
-  const torch::Tensor joined = torch::cat(activations);
-  activations.clear();
-  const torch::Tensor order = torch::tensor(permutation(joined.size(0), stream));
-  buffer_.activations = joined.index_select(0, order);
-  if (!gradients.empty()) buffer_.gradients = torch::cat(gradients).index_select(0, order);
-  loaded_ = true;
+  prefetch_window(position_.window + 1);
+  const int64_t first = position_.window * blocks_per_window_, last = std::min(blocks, first + blocks_per_window_);
+  std::vector<int64_t> rows;
+  for (int64_t i = first; i < last; ++i)
+    for (int64_t row = 0; row < bounded_block(store_.rows(), blocks_[i]); ++row) rows.push_back(blocks_[i] * kBlockRows + row);
+  RandomStream stream(seed_, fmt::format("shuffle/rows/{}/{}", position_.epoch, position_.window));
+  window_.clear();
+  for (const int64_t place : permutation(static_cast<int64_t>(rows.size()), stream)) window_.push_back(rows[place]);
+  if (position_.row < 0 || position_.row >= static_cast<int64_t>(window_.size()))
+    fail("{}: cannot go on at row {} of window {}; is it the store that the checkpoint was made with?", store_.path().string(),
+         position_.row, position_.window);
 }
 
 ActivationRows ShuffledActivations::next(int64_t rows) {
   std::vector<torch::Tensor> activations, gradients;
-  int64_t empty_buffers = 0;
+  int64_t left_out = 0;  // since a row was kept
   for (int64_t missing = rows; missing > 0;) {
-    if (!loaded_) load_buffer();
-    const int64_t part = std::min(missing, buffer_.activations.size(0) - position_.row);
-    if (part > 0) {
-      activations.push_back(buffer_.activations.narrow(0, position_.row, part));
-      if (buffer_.gradients.defined()) gradients.push_back(buffer_.gradients.narrow(0, position_.row, part));
+    if (window_.empty()) open_window();
+    const auto size = static_cast<int64_t>(window_.size());
+    const int64_t part = std::min(missing, size - position_.row);
+    ActivationRows some = store_.gather(std::span(window_).subspan(position_.row, part));
+    if (std::isfinite(largest_norm_)) {
+      const torch::Tensor kept = (some.activations.norm(2, {1}) <= largest_norm_).nonzero().squeeze(1);
+      dropped_ += part - kept.size(0);
+      left_out = kept.size(0) > 0 ? 0 : left_out + part;
+      if (left_out > 2 * store_.rows()) fail("{}: every row is left out as an attention sink", store_.path().string());
+      some.activations = some.activations.index_select(0, kept);
+      if (some.gradients.defined()) some.gradients = some.gradients.index_select(0, kept);
     }
-    empty_buffers = buffer_.activations.size(0) == 0 ? empty_buffers + 1 : 0;
-    if (empty_buffers * blocks_per_buffer_ * kBlockRows > 2 * store_.rows() + 2 * kBlockRows)
-      fail("{}: every row is left out as an attention sink", store_.path().string());
+    activations.push_back(some.activations);
+    if (some.gradients.defined()) gradients.push_back(some.gradients);
+    missing -= some.activations.size(0);
     position_.row += part;
-    missing -= part;
-    if (position_.row < buffer_.activations.size(0)) continue;
-    ++position_.buffer;
+    if (position_.row < size) continue;
+    ++position_.window;
     position_.row = 0;
-    loaded_ = false;
+    window_.clear();
   }
   const auto join = [](const std::vector<torch::Tensor>& parts) { return parts.size() == 1 ? parts[0] : torch::cat(parts); };
   return {join(activations), gradients.empty() ? torch::Tensor() : join(gradients)};

@@ -1,12 +1,13 @@
 #pragma once
-// Activations on disk: a folder of shards with a manifest, or one array file; read in a shuffled order at disk speed, with only a
-// bounded buffer in memory.
+// Activations on disk: a folder of shards with a manifest, or one array file; read in a shuffled order at disk speed, straight from the
+// mapped files, of which a bounded window is brought into memory ahead.
 
 #include <torch/torch.h>
 
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,10 @@ class ActivationStore {
   /// Rows [begin, begin + count), in the order in which they were stored.
   /// @throws Error naming file and row if a value is NaN or infinite
   ActivationRows read(int64_t begin, int64_t count) const;
+  /// The rows of these numbers, in that order. @throws as read()
+  ActivationRows gather(std::span<const int64_t> rows) const;
+  /// Rows [begin, begin + count) will soon be read: the system brings them into memory meanwhile.
+  void prefetch(int64_t begin, int64_t count) const;
 
  private:
   struct Contents;
@@ -86,17 +91,17 @@ class ActivationWriter {
 };
 
 /// The rows of a store over and over, each epoch in another random order: blocks of neighbouring rows are permuted over the whole
-/// store, and rows within a buffer of many blocks. A store smaller than the buffer is permuted exactly.
+/// store, and rows within a window of many blocks. A store smaller than the window is permuted exactly.
 class ShuffledActivations {
  public:
   /// Where the reading stands; restoring it continues with the same rows.
   struct Position {
-    int64_t epoch = 0, buffer = 0, row = 0;
+    int64_t epoch = 0, window = 0, row = 0;
   };
 
   /// @param largest_norm rows of a larger Euclidean norm are left out (attention sinks); infinity keeps all
-  /// @param buffer_rows  0 chooses as many as fit 256 MiB
-  ShuffledActivations(ActivationStore store, uint64_t seed, float largest_norm, int64_t buffer_rows = 0);
+  /// @param window_rows  0 chooses as many as fit 256 MiB
+  ShuffledActivations(ActivationStore store, uint64_t seed, float largest_norm, int64_t window_rows = 0);
 
   /// The next `rows` rows. @throws Error as ActivationStore::read, or if every row is left out
   ActivationRows next(int64_t rows);
@@ -107,16 +112,16 @@ class ShuffledActivations {
   int64_t dropped() const { return dropped_; }
 
  private:
-  void load_buffer();
+  void open_window();
+  void prefetch_window(int64_t window) const;
 
   ActivationStore store_;
   uint64_t seed_;
   float largest_norm_;
-  int64_t blocks_per_buffer_;
+  int64_t blocks_per_window_;
   Position position_;
-  bool loaded_ = false;
   int64_t dropped_ = 0;
-  ActivationRows buffer_;       // rows already in their random order
+  std::vector<int64_t> window_;  // its rows in their random order; empty if none is open
   std::vector<int64_t> blocks_;  // order of the blocks in the current epoch
   int64_t blocks_epoch_ = -1;
 };

@@ -13,13 +13,14 @@
 #include "sememe/base/progress.h"
 #include "sememe/features/activation_store.h"
 #include "sememe/features/evaluation.h"
+#include "sememe/features/page.h"
 #include "sememe/features/report.h"
 #include "sememe/features/similarity.h"
 
 namespace sememe {
 
 namespace embedded {  // made from web/ by cmake/embed.cmake
-extern const std::string_view compare_html, compare_js, drawing_js, report_css;
+extern const std::string_view compare_js;
 }
 
 namespace {
@@ -383,8 +384,7 @@ Json compare_dictionaries(const std::vector<ComparedDictionary>& dictionaries, c
 }
 
 std::string comparison_page(const Json& comparison) {
-  return filled_page(embedded::compare_html, embedded::report_css, std::string(embedded::drawing_js) + std::string(embedded::compare_js),
-                     comparison);
+  return self_contained_page("Sememe: dictionaries compared", embedded::compare_js, comparison);
 }
 
 }  // namespace sememe

@@ -214,7 +214,7 @@ class Training {
     const auto position = rows_->position();
     const Json state{{"settings", settings_},
                      {"step", step_},
-                     {"position", {position.epoch, position.buffer, position.row}},
+                     {"position", {position.epoch, position.window, position.row}},
                      {"curve", curve_},
                      {"since_point", since_point_.save()},
                      {"final", final_.save()}};

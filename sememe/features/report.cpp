@@ -9,11 +9,12 @@
 #include "sememe/base/files.h"
 #include "sememe/data/jsonl.h"
 #include "sememe/features/description.h"
+#include "sememe/features/page.h"
 
 namespace sememe {
 
 namespace embedded {  // made from web/ by cmake/embed.cmake
-extern const std::string_view report_html, report_css, report_js, drawing_js;
+extern const std::string_view report_js;
 }
 
 namespace {
@@ -241,12 +242,6 @@ void add_clearness(const Json& dictionaries, std::vector<std::string>& sentences
                       "where they fire in the other.");
 }
 
-void replace_once(std::string& text, std::string_view mark, std::string_view by) {
-  const size_t place = text.find(mark);
-  if (place == std::string::npos) fail("the report's template lacks {}; was the program built from a whole tree?", mark);
-  text.replace(place, mark.size(), by);
-}
-
 }  // namespace
 
 bool is_dictionary(const fs::path& folder) {
@@ -299,38 +294,8 @@ std::vector<std::string> findings(const Json& data) {
   return sentences;
 }
 
-std::string script_safe_json(const Json& value) {
-  std::string safe;
-  const std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-  for (size_t i = 0; i < text.size(); ++i) {
-    switch (text[i]) {
-      case '<': safe += "\\u003c"; break;
-      case '>': safe += "\\u003e"; break;
-      case '&': safe += "\\u0026"; break;
-      default:
-        // U+2028 and U+2029 end a line in older scripts.
-        if (text.compare(i, 2, "\xE2\x80") == 0 && i + 2 < text.size() && (text[i + 2] == '\xA8' || text[i + 2] == '\xA9')) {
-          safe += text[i + 2] == '\xA8' ? "\\u2028" : "\\u2029";
-          i += 2;
-        } else {
-          safe += text[i];
-        }
-    }
-  }
-  return safe;
-}
-
-std::string filled_page(std::string_view page_template, std::string_view style, std::string_view script, const Json& data) {
-  std::string page(page_template);
-  replace_once(page, "{{style}}", style);
-  replace_once(page, "{{script}}", script);
-  // Last, so that no text in the data can stand for a mark of the template.
-  replace_once(page, "{{data}}", script_safe_json(data));
-  return page;
-}
-
 std::string report_page(const Json& data) {
-  return filled_page(embedded::report_html, embedded::report_css, std::string(embedded::drawing_js) + std::string(embedded::report_js), data);
+  return self_contained_page("Sememe report", embedded::report_js, data);
 }
 
 void write_report(const fs::path& path, const Json& data) { write_file(path, report_page(data)); }

@@ -45,13 +45,6 @@ Json report_data(const ReportSources& sources);
 /// What the data says, in sentences made of its numbers: what was learnt, how true it is, how clear; report_data() keeps them as "findings".
 std::vector<std::string> findings(const Json& data);
 
-/// JSON that can stand inside a script element of an HTML page: no <, >, & or line separator is left in it, and bytes that are not UTF-8
-/// become U+FFFD.
-std::string script_safe_json(const Json& value);
-
-/// A page made of a template with the marks {{style}}, {{script}} and {{data}}.
-std::string filled_page(std::string_view page_template, std::string_view style, std::string_view script, const Json& data);
-
 /// The page with its data.
 std::string report_page(const Json& data);
 

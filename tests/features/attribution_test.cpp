@@ -2,23 +2,15 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/features/learner_setting.h"
 #include "tests/features/planted_directions.h"
 #include "tests/features/scratch_folder.h"
 
 namespace sememe {
 namespace {
 
-struct Setting {
-  LearnerOptions options{.width = 12, .latents = 40, .seed = 3, .sparsity = 0.7, .attribution = 0.3, .unexplained = 0.2};
-  torch::Tensor x, gradients;
-  ActivationStatistics statistics;
-
-  Setting() {
-    torch::manual_seed(7);
-    x = torch::randn({64, options.width}) * 3.0 + 0.5;
-    gradients = torch::randn({64, options.width});
-    statistics = measure_activations(x);
-  }
+struct Setting : LearnerSetting {
+  Setting() : LearnerSetting({.width = 12, .latents = 40, .seed = 3, .sparsity = 0.7, .attribution = 0.3, .unexplained = 0.2}) {}
 };
 
 TEST(AttributionLearner, GradientsEqualFiniteDifferences) {

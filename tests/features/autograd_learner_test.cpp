@@ -7,22 +7,14 @@
 
 #include "sememe/features/architectures.h"
 #include "sememe/features/dictionary_training.h"
+#include "tests/features/learner_setting.h"
 #include "tests/features/scratch_folder.h"
 
 namespace sememe {
 namespace {
 
-struct Setting {
-  LearnerOptions options{.width = 12, .latents = 40, .k = 5, .seed = 3, .dead_after = 100, .steps = 40};
-  torch::Tensor x, gradients;
-  ActivationStatistics statistics;
-
-  Setting() {
-    torch::manual_seed(7);
-    x = torch::randn({64, options.width}) * 3.0 + 0.5;
-    gradients = torch::randn({64, options.width});
-    statistics = measure_activations(x);
-  }
+struct Setting : LearnerSetting {
+  Setting() : LearnerSetting({.width = 12, .latents = 40, .k = 5, .seed = 3, .dead_after = 100, .steps = 40}) {}
   std::unique_ptr<DictionaryLearner> learner(const std::string& architecture) const {
     return find_architecture(architecture).learn(options, statistics);
   }

@@ -3,22 +3,15 @@
 #include <gtest/gtest.h>
 
 #include "sememe/features/gated_dictionary.h"
+#include "tests/features/learner_setting.h"
 #include "tests/features/planted_directions.h"
 #include "tests/features/scratch_folder.h"
 
 namespace sememe {
 namespace {
 
-struct Setting {
-  LearnerOptions options{.width = 12, .latents = 40, .seed = 3, .sparsity = 0.7};
-  torch::Tensor x;
-  ActivationStatistics statistics;
-
-  Setting() {
-    torch::manual_seed(7);
-    x = torch::randn({64, options.width}) * 3.0 + 0.5;
-    statistics = measure_activations(x);
-  }
+struct Setting : LearnerSetting {
+  Setting() : LearnerSetting({.width = 12, .latents = 40, .seed = 3, .sparsity = 0.7}) {}
 };
 
 TEST(GatedLearner, GradientsEqualFiniteDifferences) {

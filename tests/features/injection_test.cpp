@@ -99,8 +99,8 @@ TEST_F(Injection, WrongRequestsAreRefused) {
 }
 
 TEST(InjectionEffect, MedianIsTheMiddleOrTheMeanOfTwo) {
-  EXPECT_EQ((InjectionEffect{.kl = {3.0, 1.0, 2.0}}.median()), 2.0);
-  EXPECT_EQ((InjectionEffect{.kl = {4.0, 1.0, 2.0, 3.0}}.median()), 2.5);
+  EXPECT_EQ((InjectionEffect{.latents = {}, .kl = {3.0, 1.0, 2.0}}.median()), 2.0);
+  EXPECT_EQ((InjectionEffect{.latents = {}, .kl = {4.0, 1.0, 2.0, 3.0}}.median()), 2.5);
 }
 
 }  // namespace

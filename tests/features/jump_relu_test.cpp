@@ -3,22 +3,16 @@
 #include <gtest/gtest.h>
 
 #include "sememe/features/threshold_dictionary.h"
+#include "tests/features/learner_setting.h"
 #include "tests/features/planted_directions.h"
 #include "tests/features/scratch_folder.h"
 
 namespace sememe {
 namespace {
 
-struct Setting {
-  LearnerOptions options{.width = 12, .latents = 40, .seed = 3};
-  torch::Tensor x;
-  ActivationStatistics statistics;
-
-  Setting() {
-    torch::manual_seed(7);
-    x = torch::randn({5000, options.width}) * 3.0 + 0.5;  // enough that some lie near a threshold
-    statistics = measure_activations(x);
-  }
+struct Setting : LearnerSetting {
+  // Enough rows that some lie near a threshold.
+  Setting() : LearnerSetting({.width = 12, .latents = 40, .seed = 3}, 5000) {}
 };
 
 /// The derivatives as the paper defines them, in float64; the l0 penalty is a function of L0 whose slope is given.

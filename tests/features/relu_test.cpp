@@ -2,22 +2,15 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/features/learner_setting.h"
 #include "tests/features/planted_directions.h"
 #include "tests/features/scratch_folder.h"
 
 namespace sememe {
 namespace {
 
-struct Setting {
-  LearnerOptions options{.width = 12, .latents = 40, .seed = 3, .dead_after = 100, .sparsity = 0.7};
-  torch::Tensor x;
-  ActivationStatistics statistics;
-
-  Setting() {
-    torch::manual_seed(7);
-    x = torch::randn({64, options.width}) * 3.0 + 0.5;
-    statistics = measure_activations(x);
-  }
+struct Setting : LearnerSetting {
+  Setting() : LearnerSetting({.width = 12, .latents = 40, .seed = 3, .dead_after = 100, .sparsity = 0.7}) {}
 };
 
 TEST(ReluLearner, GradientsEqualFiniteDifferences) {

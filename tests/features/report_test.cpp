@@ -1,3 +1,4 @@
+#include "sememe/features/page.h"
 #include "sememe/features/report.h"
 
 #include <gtest/gtest.h>

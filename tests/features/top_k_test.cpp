@@ -9,24 +9,14 @@
 #include <numeric>
 
 #include "sememe/base/random.h"
+#include "tests/features/learner_setting.h"
 #include "tests/features/scratch_folder.h"
 
 namespace sememe {
 namespace {
 
-struct Setting {
-  LearnerOptions options{.width = 12, .latents = 40, .k = 5, .seed = 3, .auxiliary_k = 4};
-  torch::Tensor x;
-  ActivationStatistics statistics;
-
-  explicit Setting(int64_t rows = 64) {
-    torch::manual_seed(7);
-    draw(rows);
-  }
-  void draw(int64_t rows) {
-    x = torch::randn({rows, options.width}) * 3.0 + 0.5;
-    statistics = measure_activations(x);
-  }
+struct Setting : LearnerSetting {
+  explicit Setting(int64_t rows = 64) : LearnerSetting({.width = 12, .latents = 40, .k = 5, .seed = 3, .auxiliary_k = 4}, rows) {}
 };
 
 std::vector<torch::Tensor> tensors(const AutoencoderWeights& weights) {
