@@ -82,15 +82,15 @@ void add_train_command(CLI::App& group) {
   app->add_option("--gradient-scaling", options.gradient.scaling, "batch-mean (default) or raw" + owners("gradient-scaling"));
   app->add_flag("--multi-topk", options.multi_top_k, "Add 1/8 of the loss with 4 k latents" + owners("multi-topk"));
   app->add_option("--sparsity", options.sparsity,
-                  "Weight of the sparsity term, a suitable one unless given (docs/dictionaries.md)" + owners("sparsity"));
+                  "Weight of the sparsity term; unless given it is found by aiming at --target-l0" + owners("sparsity"));
   app->add_option("--target-l0", options.target_l0,
-                  "Active latents a token to aim at, 16 unless it or --sparsity is given" + owners("target-l0"));
+                  "Active latents a token to aim at; 16 unless it or --sparsity is given" + owners("target-l0"));
   app->add_option("--penalty", options.penalty,
                   "relu: decoder-norm (default) or classic; jumprelu: l0 (default) or tanh" + owners("penalty"));
   app->add_option("--attribution", options.attribution,
-                  "Weight of the latents' influence on the loss; 1000 unless given" + owners("attribution"));
+                  "Weight of the latents' influence on the loss; 1 unless given" + owners("attribution"));
   app->add_option("--unexplained", options.unexplained,
-                  "Weight of the error's influence on the loss; 1000 unless given" + owners("unexplained"));
+                  "Weight of the error's influence on the loss; 1 unless given" + owners("unexplained"));
   app->add_option("--prefixes", options.prefixes,
                   "Numbers of latents that must do without the later, as 128,256,2048; 1/16, 1/8, 1/4, 1/2 and all unless given" +
                       owners("prefixes"))

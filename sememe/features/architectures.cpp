@@ -38,14 +38,14 @@ std::span<const Architecture> architectures() {
                    {"k", "auxiliary-k"}, 1.0, load_threshold, learn_batch_top_k},
       Architecture{"matryoshka", "as batchtopk, where the first latents must do without the later (Bussmann et al. 2025)", false,
                    {"k", "auxiliary-k", "prefixes"}, 1.0, load_threshold, learn_matryoshka},
-      Architecture{"relu", "all positive latents, under an L1 penalty (Bricken et al. 2023)", false, {"sparsity", "penalty"}, 1.0,
+      Architecture{"relu", "all positive latents, under an L1 penalty (Bricken et al. 2023)", false, {"sparsity", "target-l0", "penalty"}, 1.0,
                    load_threshold, learn_relu},
-      Architecture{"gated", "latents behind gates that the penalty acts on (Rajamanoharan et al. 2024)", false, {"sparsity"}, kWithoutMomentum,
+      Architecture{"gated", "latents behind gates that the penalty acts on (Rajamanoharan et al. 2024)", false, {"sparsity", "target-l0"}, kWithoutMomentum,
                    load_gated, learn_gated},
       Architecture{"jumprelu", "latents above learnt thresholds, under an L0 penalty (Rajamanoharan et al. 2024)", false,
                    {"sparsity", "penalty", "target-l0"}, kWithoutMomentum, load_threshold, learn_jump_relu},
       Architecture{"attribution", "as relu, penalised also by influence on the loss (Anthropic 2024)", true,
-                   {"sparsity", "attribution", "unexplained"}, 1.0, load_threshold, learn_attribution},
+                   {"sparsity", "target-l0", "attribution", "unexplained"}, 1.0, load_threshold, learn_attribution},
   };
   return all;
 }

@@ -5,7 +5,7 @@
 namespace sememe {
 namespace {
 
-constexpr double kDefaultWeight = 1000.0;
+constexpr double kDefaultWeight = 1.0;
 
 }  // namespace
 
@@ -20,8 +20,9 @@ AttributionLearner::AttributionLearner(const LearnerOptions& options, const Acti
 AutogradLearner::Terms AttributionLearner::terms(const torch::Tensor& x, const torch::Tensor& gradients) {
   if (!gradients.defined()) fail("attribution needs gradients; capture with --gradients");
   Terms terms = ReluLearner::terms(x, gradients);
-  const torch::Tensor influence = terms.codes * torch::mm(gradients, weights_.decoder.t());
-  const torch::Tensor unexplained = (terms.error * gradients).sum(1);
+  const torch::Tensor unit = gradients / gradients.norm(2, {1}).mean().clamp_min(1e-30);
+  const torch::Tensor influence = terms.codes * torch::mm(unit, weights_.decoder.t());
+  const torch::Tensor unexplained = (terms.error * unit).sum(1);
   terms.loss = terms.loss + attribution_ * influence.abs().sum(1).mean() + unexplained_ * unexplained.abs().mean();
   return terms;
 }

@@ -1,6 +1,6 @@
 #pragma once
 // ReLU dictionaries whose loss also sees what matters to the model (Anthropic, April 2024 update; the baseline of Olmo et al. 2024). With G
-// the gradient of the model's loss at the input and means over rows:
+// the gradient of the model's loss at the input, over its mean norm in the batch so that weights have no unit, and means over rows:
 //   mean ||x - x^||^2 + sparsity mean sum_i f_i ||d_i|| + attribution mean sum_i |f_i d_i . G| + unexplained mean |(x - x^) . G|
 // f_i d_i . G is to first order what the loss gains if latent i is removed, (x - x^) . G what it gains by reconstruction.
 

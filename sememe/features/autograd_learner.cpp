@@ -12,6 +12,10 @@ namespace {
 
 constexpr double kLeastNorm = 1e-8;  // a shorter atom has no direction
 constexpr int64_t kNumbersWorthAThread = 1 << 16;
+constexpr double kDefaultTarget = 16.0;
+// Of log(L0 / target), at most 1 in size, that goes into the log of the weight in a run of this many steps altogether: L0 answers a change
+// of the weight within some hundred steps, and the controller must not be much faster than that.
+constexpr double kControl = 10.0, kSlowestControl = 0.01;
 
 double share_of(int64_t done, int64_t length) {
   return length <= 1 ? 1.0 : std::min(1.0, static_cast<double>(done + 1) / static_cast<double>(length));
@@ -26,7 +30,8 @@ AutogradLearner::AutogradLearner(const LearnerOptions& options, const Activation
       settings_(settings),
       rows_since_fired_(torch::zeros({options.latents}, torch::kLong)),
       step_(torch::zeros({1}, torch::kLong)),
-      rate_began_(torch::zeros({1}, torch::kLong)) {
+      rate_began_(torch::zeros({1}, torch::kLong)),
+      log_sparsity_(torch::zeros({1}, torch::kDouble)) {
   initialize(statistics);
   for (auto& [name, tensor] : weights_.named()) add_parameter(name, tensor);
 }
@@ -63,6 +68,19 @@ torch::Tensor AutogradLearner::reconstruct(const torch::Tensor& codes) const {
 }
 
 double AutogradLearner::sparsity_share() const { return share_of(steps_done(), std::min<int64_t>(2000, options_.steps / 10)); }
+
+void AutogradLearner::set_sparsity(double beginning) {
+  check_weight("--sparsity", options_.sparsity);
+  if (options_.sparsity && options_.target_l0) fail_usage("--sparsity and --target-l0 cannot both be given: one follows from the other");
+  if (!options_.sparsity) target_l0_ = target_l0_of(options_);
+  log_sparsity_.fill_(std::log(options_.sparsity.value_or(beginning)));
+}
+
+void AutogradLearner::follow_target(double l0) {
+  if (target_l0_ <= 0 || sparsity_share() < 1.0) return;
+  const double share = std::min(kSlowestControl, kControl / static_cast<double>(std::max<int64_t>(1, options_.steps)));
+  log_sparsity_.add_(share * std::clamp(std::log(std::max(l0, 1e-3) / target_l0_), -1.0, 1.0));
+}
 
 StepReport AutogradLearner::report_of(const Terms& terms) const {
   const auto batch = static_cast<double>(terms.codes.size(0));
@@ -129,13 +147,13 @@ void AutogradLearner::apply_adam(double learning_rate) {
 
 StepReport AutogradLearner::step(const ActivationRows& rows, double learning_rate) {
   StepReport report = compute_gradients(rows);
-  if (!std::isfinite(report.loss))
-    fail("the loss became {} at step {}; train with a lower --learning-rate", report.loss, steps_done() + 1);
+  check_loss(report.loss, steps_done() + 1);
   const torch::NoGradGuard no_autograd;
   const torch::Tensor fired = (terms_.codes > 0).any(0);
   rows_since_fired_.add_(rows.activations.size(0)).masked_fill_(fired, 0);
   limit_gradients();
   apply_adam(learning_rate);
+  follow_target(report.l0);
   after_step(x_, terms_);
   report.dead = dead().sum().item<int64_t>();
   return report;
@@ -153,7 +171,7 @@ AutogradLearner::Unscaled AutogradLearner::unscaled() const {
 }
 
 NamedTensors AutogradLearner::state() const {
-  NamedTensors state{{"rows_since_fired", rows_since_fired_}, {"step", step_}, {"rate_began", rate_began_}};
+  NamedTensors state{{"rows_since_fired", rows_since_fired_}, {"step", step_}, {"rate_began", rate_began_}, {"log_sparsity", log_sparsity_}};
   for (size_t i = 0; i < parameters_.size(); ++i) {
     state.emplace_back("weights." + parameters_[i].first, parameters_[i].second.detach());
     state.emplace_back("first_moments." + parameters_[i].first, first_moments_[i]);
@@ -163,6 +181,14 @@ NamedTensors AutogradLearner::state() const {
 }
 
 void AutogradLearner::restore(const SafetensorsFile& file) { restore_tensors(state(), file); }
+
+double target_l0_of(const LearnerOptions& options) {
+  const auto latents = static_cast<double>(options.latents);
+  if (!options.target_l0) return std::min(kDefaultTarget, 0.5 * latents);
+  if (!(*options.target_l0 > 0) || !(*options.target_l0 <= latents))
+    fail_usage("--target-l0 {}: give a number above 0, at most the number of latents, {}", *options.target_l0, options.latents);
+  return *options.target_l0;
+}
 
 void check_weight(const char* option, const std::optional<double>& weight) {
   if (weight && (!(*weight >= 0) || !std::isfinite(*weight))) fail_usage("{} {}: give a number of at least 0", option, *weight);

@@ -2,6 +2,8 @@
 // What learners share whose loss is written down as in its paper and differentiated by LibTorch: initial weights, Adam, warm-ups, unit
 // atoms, the count of dead latents, checkpoints. An architecture adds its loss and how its parameters become a Dictionary.
 
+#include <cmath>
+
 #include "sememe/features/autoencoder_weights.h"
 #include "sememe/features/learner.h"
 
@@ -49,10 +51,17 @@ class AutogradLearner : public DictionaryLearner {
   torch::Tensor encoder_products(const torch::Tensor& x) const;
   /// codes decoder + decoder_bias
   torch::Tensor reconstruct(const torch::Tensor& codes) const;
+  /// Mean squared distance of scaled rows from their mean.
+  double variance() const { return variance_; }
   /// In constructors, after the shared four.
   torch::Tensor add_parameter(const std::string& name, const torch::Tensor& initial);
 
-  /// The share of the sparsity term's weight that is in force: it rises linearly over the first tenth of the run, at most 2,000 steps.
+  /// In constructors: the sparsity term weighs options.sparsity; where that is not given it begins with `beginning`, and each step takes it
+  /// in proportion nearer to where L0 is options.target_l0, or 16 (at most half the latents).
+  /// @throws UsageError for a weight or target that cannot be
+  void set_sparsity(double beginning);
+  /// The weight of the sparsity term now. It rises linearly over the first tenth of the run, at most 2,000 steps.
+  double sparsity() const { return std::exp(log_sparsity_.item<double>()) * sparsity_share(); }
   double sparsity_share() const;
   /// [latents] bool: did not fire for options_.dead_after rows
   torch::Tensor dead() const { return rows_since_fired_ >= options_.dead_after; }
@@ -74,6 +83,7 @@ class AutogradLearner : public DictionaryLearner {
  private:
   void initialize(const ActivationStatistics& statistics);
   void limit_gradients();
+  void follow_target(double l0);
   void apply_adam(double learning_rate);
   StepReport report_of(const Terms& terms) const;
 
@@ -81,10 +91,14 @@ class AutogradLearner : public DictionaryLearner {
   double input_scale_ = 1.0, variance_ = 1.0;
   NamedTensors parameters_, gradients_;
   std::vector<torch::Tensor> first_moments_, second_moments_;
-  torch::Tensor rows_since_fired_, step_, rate_began_;
+  torch::Tensor rows_since_fired_, step_, rate_began_, log_sparsity_;
+  double target_l0_ = 0.0;  // 0 keeps the weight
   torch::Tensor x_;  // the last batch, scaled
   Terms terms_;
 };
+
+/// L0 to aim at: options.target_l0, or 16, at most half the latents. @throws UsageError for one that cannot be
+double target_l0_of(const LearnerOptions& options);
 
 /// @throws UsageError naming the option unless it is empty, or finite and at least 0
 void check_weight(const char* option, const std::optional<double>& weight);

@@ -7,14 +7,13 @@
 namespace sememe {
 namespace {
 
-constexpr double kDefaultSparsity = 0.5;  // times sqrt(width), as rows of norm sqrt(width) have codes of that order
+constexpr double kBeginningSparsity = 0.5;  // times sqrt(width), as rows of norm sqrt(width) have codes of that order
 
 }  // namespace
 
 GatedLearner::GatedLearner(const LearnerOptions& options, const ActivationStatistics& statistics)
     : AutogradLearner(options, statistics, {.beta1 = 0.0}) {
-  check_weight("--sparsity", options.sparsity);
-  sparsity_ = options.sparsity.value_or(kDefaultSparsity * std::sqrt(static_cast<double>(options.width)));
+  set_sparsity(kBeginningSparsity * std::sqrt(static_cast<double>(options.width)));
   log_magnitude_ = add_parameter("log_magnitude", torch::zeros({options.latents}));
   magnitude_bias_ = add_parameter("magnitude_bias", torch::zeros({options.latents}));
 }
@@ -25,7 +24,7 @@ AutogradLearner::Terms GatedLearner::terms(const torch::Tensor& x, const torch::
   const torch::Tensor codes = (products * log_magnitude_.exp() + magnitude_bias_).relu() * (gates > 0);
   const torch::Tensor error = x - reconstruct(codes);
   const torch::Tensor gate_error = x - torch::addmm(weights_.decoder_bias.detach(), gates, weights_.decoder.detach());
-  const torch::Tensor loss = error.square().sum(1) + gate_error.square().sum(1) + sparsity_ * sparsity_share() * gates.sum(1);
+  const torch::Tensor loss = error.square().sum(1) + gate_error.square().sum(1) + sparsity() * gates.sum(1);
   return {loss.mean(), codes, error};
 }
 

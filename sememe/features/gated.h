@@ -19,7 +19,6 @@ class GatedLearner : public AutogradLearner {
   Terms terms(const torch::Tensor& x, const torch::Tensor& gradients) override;
 
  private:
-  double sparsity_;
   torch::Tensor log_magnitude_, magnitude_bias_;
 };
 

@@ -11,7 +11,6 @@ namespace {
 
 constexpr double kTanhSlope = 4.0;
 constexpr double kDeadWeight = 3e-6;
-constexpr double kDefaultTarget = 16.0;
 constexpr double kDefaultTanh = 0.005;  // times width
 // For rows of norm sqrt(width). The papers' 0.001 is for rows of norm 1 and long runs; these are SAELens' and Anthropic's, and on planted
 // directions thresholds arrive within a thousand steps.
@@ -26,11 +25,19 @@ bool is_tanh(const LearnerOptions& options) {
 
 double target_of(const LearnerOptions& options) {
   if (!options.target_l0)
-    return is_tanh(options) || options.sparsity ? 0.0 : std::min(kDefaultTarget, 0.5 * static_cast<double>(options.latents));
+    return is_tanh(options) || options.sparsity ? 0.0 : target_l0_of(options);
   if (is_tanh(options)) fail_usage("--target-l0 goes with --penalty l0; with tanh give --sparsity");
-  if (!(*options.target_l0 > 0) || !(*options.target_l0 <= static_cast<double>(options.latents)))
-    fail_usage("--target-l0 {}: give a number above 0, at most the number of latents, {}", *options.target_l0, options.latents);
-  return *options.target_l0;
+  return target_l0_of(options);
+}
+
+/// The z that a standard normal number passes with this probability, for one below a half.
+double normal_quantile_above(double probability) {
+  double low = 0.0, high = 40.0;
+  while (high - low > 1e-6) {
+    const double z = (low + high) / 2;
+    (0.5 * std::erfc(z / std::sqrt(2.0)) > probability ? low : high) = z;
+  }
+  return low;
 }
 
 /// Nothing in value; `slope` in the derivative to `parameter`.
@@ -48,7 +55,14 @@ JumpReluLearner::JumpReluLearner(const LearnerOptions& options, const Activation
   check_weight("--sparsity", options.sparsity);
   const auto width = static_cast<double>(options.width);
   sparsity_ = options.sparsity.value_or(tanh_ ? kDefaultTanh * width : width);
-  log_threshold_ = add_parameter("log_threshold", torch::full({options.latents}, std::log(kInitialThreshold)));
+  log_threshold_ = add_parameter("log_threshold", torch::full({options.latents}, std::log(initial_threshold())));
+}
+
+double JumpReluLearner::initial_threshold() const {
+  if (target_l0_ <= 0) return kInitialThreshold;
+  const double share = std::min(0.49, target_l0_ / static_cast<double>(options_.latents));
+  const double spread = std::sqrt(variance() / static_cast<double>(options_.width)) * weights_.encoder.norm(2, {1}).mean().item<double>();
+  return std::max(kInitialThreshold, spread * normal_quantile_above(share));
 }
 
 AutogradLearner::Terms JumpReluLearner::terms(const torch::Tensor& x, const torch::Tensor&) {

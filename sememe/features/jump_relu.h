@@ -24,6 +24,9 @@ class JumpReluLearner : public AutogradLearner {
   Terms terms(const torch::Tensor& x, const torch::Tensor& gradients) override;
 
  private:
+  /// With a target, the value that as many pre-activations pass at first if they are normal: thresholds move slowly.
+  double initial_threshold() const;
+
   bool tanh_;
   double sparsity_, target_l0_, bandwidth_;  // target 0: sparsity L0 itself
   torch::Tensor log_threshold_;

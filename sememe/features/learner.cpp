@@ -49,4 +49,9 @@ ActivationStatistics measure_activations(const torch::Tensor& sample) {
   return statistics;
 }
 
+void check_loss(double loss, int64_t step) {
+  if (!std::isfinite(loss))
+    fail("the loss became {} at step {}; train with a lower --learning-rate", std::isnan(loss) ? "NaN" : "infinite", step);
+}
+
 }  // namespace sememe

@@ -36,7 +36,7 @@ struct LearnerOptions {
 
   // Empty takes the architecture's own default.
   std::optional<double> sparsity{};     ///< weight of the sparsity term
-  std::optional<double> target_l0{};    ///< jumprelu: L0 that the sparsity term aims at
+  std::optional<double> target_l0{};    ///< L0 that the sparsity term aims at, where its weight is not given
   std::optional<std::string> penalty{};  ///< relu: decoder-norm or classic; jumprelu: l0 or tanh
   std::optional<double> attribution{};  ///< attribution: weight of the latents' influence on the loss
   std::optional<double> unexplained{};  ///< attribution: weight of the error's influence on the loss
@@ -67,6 +67,9 @@ struct StepReport {
   double l0 = 0.0;
   int64_t dead = 0;
 };
+
+/// @throws Error naming step and remedy if the loss is NaN or infinite
+void check_loss(double loss, int64_t step);
 
 class DictionaryLearner {
  public:

@@ -10,7 +10,7 @@
 namespace sememe {
 namespace {
 
-constexpr double kDefaultSparsity = 0.3;       // times sqrt(width), as rows of norm sqrt(width) have codes of that order
+constexpr double kBeginningSparsity = 0.3;       // times sqrt(width), as rows of norm sqrt(width) have codes of that order
 constexpr double kResampledEncoderNorm = 0.2;  // of the mean over living latents
 constexpr int64_t kResamplings = 4;            // at 1/8, 2/8, ... of the run, so that the last have half of it to learn
 
@@ -38,15 +38,14 @@ torch::Tensor draw_bad_rows(const torch::Tensor& losses, int64_t count, RandomSt
 
 ReluLearner::ReluLearner(const LearnerOptions& options, const ActivationStatistics& statistics)
     : AutogradLearner(options, statistics, settings_of(options)), classic_(is_classic(options)) {
-  check_weight("--sparsity", options.sparsity);
-  sparsity_ = options.sparsity.value_or(kDefaultSparsity * std::sqrt(static_cast<double>(options.width)));
+  set_sparsity(kBeginningSparsity * std::sqrt(static_cast<double>(options.width)));
 }
 
 AutogradLearner::Terms ReluLearner::terms(const torch::Tensor& x, const torch::Tensor&) {
   const torch::Tensor codes = (encoder_products(x) + weights_.encoder_bias).relu();
   const torch::Tensor error = x - reconstruct(codes);
   const torch::Tensor sizes = classic_ ? codes.sum(1) : torch::mv(codes, weights_.decoder.norm(2, {1}));
-  return {error.square().sum(1).mean() + sparsity_ * sparsity_share() * sizes.mean(), codes, error};
+  return {error.square().sum(1).mean() + sparsity() * sizes.mean(), codes, error};
 }
 
 void ReluLearner::after_step(const torch::Tensor& x, const Terms& terms) {

@@ -25,7 +25,6 @@ class ReluLearner : public AutogradLearner {
   void resample(const torch::Tensor& x, const torch::Tensor& error, const torch::Tensor& latents);
 
   bool classic_;
-  double sparsity_;
 };
 
 std::unique_ptr<DictionaryLearner> learn_relu(const LearnerOptions& options, const ActivationStatistics& statistics);

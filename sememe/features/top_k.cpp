@@ -236,8 +236,7 @@ StepReport TopKLearner::step(const ActivationRows& rows, double learning_rate) {
     if (done == 0) throw;
     fail("step {}: {}; train with a lower --learning-rate", done + 1, error.what());
   }
-  if (!std::isfinite(report.loss))
-    fail("the loss became {} at step {}; train with a lower --learning-rate", report.loss, done + 1);
+  check_loss(report.loss, done + 1);
   count_selected();
   apply_adam(learning_rate);
   report.dead = static_cast<int64_t>(dead_latents().size());

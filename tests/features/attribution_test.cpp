@@ -19,7 +19,7 @@ TEST(AttributionLearner, GradientsEqualFiniteDifferences) {
   learner.step({setting.x, setting.gradients}, 1e-2);
   const StepReport report = learner.compute_gradients({setting.x, setting.gradients});
   const torch::Tensor x = setting.x.to(torch::kDouble) * learner.input_scale();
-  const torch::Tensor to_loss = setting.gradients.to(torch::kDouble) / learner.input_scale();
+  const torch::Tensor to_loss = setting.gradients.to(torch::kDouble) / setting.gradients.norm(2, {1}).mean().item<double>();
   const auto loss = [&](const Parameters& at) {
     const torch::Tensor f = (torch::mm(x - at.at("decoder_bias"), at.at("encoder").t()) + at.at("encoder_bias")).relu();
     const torch::Tensor error = x - torch::mm(f, at.at("decoder")) - at.at("decoder_bias");

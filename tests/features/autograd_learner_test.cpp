@@ -8,6 +8,7 @@
 #include "sememe/features/architectures.h"
 #include "sememe/features/dictionary_training.h"
 #include "tests/features/learner_setting.h"
+#include "tests/features/planted_directions.h"
 #include "tests/features/scratch_folder.h"
 
 namespace sememe {
@@ -170,15 +171,36 @@ TEST(AutogradLearner, RatesAndPenaltiesRiseFromNothing) {
   setting.options.sparsity = 1.0;
   // The first of 50 steps in which the rate rises moves by a fiftieth of it; Adam's first step is the rate in each number.
   const auto learner = setting.learner("gated");
-  const torch::Tensor before = learner->state()[3].second.clone();
+  const auto weights = [&] {
+    for (const auto& [name, tensor] : learner->state())
+      if (name.starts_with("weights.")) return tensor;
+    return torch::Tensor();
+  };
+  const torch::Tensor before = weights().clone();
   learner->step({setting.x, {}}, 0.5);
-  EXPECT_NEAR((learner->state()[3].second - before).abs().max().item<double>(), 0.01, 1e-5);
+  EXPECT_NEAR((weights() - before).abs().max().item<double>(), 0.01, 1e-5);
   const auto loss = [&](double sparsity, int64_t steps) {
     setting.options.sparsity = sparsity;
     setting.options.steps = steps;
     return setting.learner("relu")->step({setting.x, {}}, 0.1).loss;
   };
   EXPECT_NEAR(loss(1.0, 1000) - loss(0.0, 1000), (loss(1.0, 0) - loss(0.0, 0)) / 100.0, 1e-3);
+}
+
+TEST(AutogradLearner, TheSparsityTermIsWeighedUntilL0IsTheTarget) {
+  for (const char* const name : {"relu", "gated", "attribution"}) {
+    for (const double target : {3.0, 9.0}) {
+      const double l0 = measure_held_out(*learn_planted(name, {.target_l0 = target}, 1200, 3e-3)->dictionary(Json::object())).l0;
+      EXPECT_NEAR(l0, target, 0.25 * target) << name;
+    }
+  }
+}
+
+TEST(AutogradLearner, AWeightAndATargetOfSparsityExcludeEachOther) {
+  Setting setting;
+  setting.options.sparsity = 1.0;
+  setting.options.target_l0 = 8.0;
+  EXPECT_TRUE(contains(error_from([&] { setting.learner("relu"); }), {"--sparsity", "--target-l0"}));
 }
 
 }  // namespace
