@@ -6,6 +6,7 @@
 #include "sememe/base/error.h"
 #include "sememe/base/progress.h"
 #include "sememe/features/activation_store.h"
+#include "sememe/features/architectures.h"
 #include "sememe/features/capture.h"
 #include "sememe/features/dictionary_training.h"
 #include "sememe/features/evaluation.h"
@@ -69,6 +70,8 @@ class Run {
     training.k = k;
     training.tokens = plan_.tokens;
     training.seed = seed;
+    const Architecture& kind = find_architecture(architecture);
+    if (!kind.takes("k")) training.k.reset(), training.target_l0 = static_cast<double>(k);
     if (architecture == "gsae") training.gradient.beta = beta;
     training.resume = true;
     note(fmt::format("training {}, k = {}, seed {}{}", architecture, k, seed,
@@ -77,6 +80,7 @@ class Run {
     return out;
   }
 
+  Json evaluate(const Dictionary& dictionary) const { return evaluate(dictionary, heldout_); }
   Json evaluate(const Dictionary& dictionary, const fs::path& text) const {
     EvaluationOptions evaluation;
     evaluation.site = kSite;
@@ -185,8 +189,15 @@ StudyResult run_g_sae(const StudyOptions& options) {
         fmt::format(">= - 0.01 in {} of {}", all, all), count([&](size_t i) { return plain[i] >= recovered_base[i] - 0.01; }) == all);
   claim("logit-shift", "median KL in nats when one latent's atom is added at a fixed norm", shift, shift_base, ">= 1.05 baseline",
         mean(shift) >= 1.05 * mean(shift_base));
+  // The rest of the family, as sparse (by k, or by the L0 they aim at), for comparison; no claim of the paper is about them.
+  Json others = Json::array();
+  if (options.full) {
+    for (const char* const architecture : {"batchtopk", "matryoshka", "jumprelu", "gated", "relu", "attribution"})
+      others.push_back({{"architecture", architecture},
+                        {"evaluation", run.evaluate(*load_dictionary(run.train(architecture, 16, options.seed, 0.0)))}});
+  }
   result.details = {{"beta", beta}, {"latents", kLatents}, {"site", kSite}, {"tokens_captured", plan.captured},
-                    {"tokens_trained", plan.tokens}, {"tokens_evaluated", plan.evaluated}, {"cells", cells}};
+                    {"tokens_trained", plan.tokens}, {"tokens_evaluated", plan.evaluated}, {"cells", cells}, {"others_k16", others}};
   return result;
 }
 
