@@ -6,6 +6,7 @@
 #include "sememe/base/error.h"
 #include "sememe/features/attribution.h"
 #include "sememe/features/batch_top_k.h"
+#include "sememe/features/crosscoder.h"
 #include "sememe/features/gated.h"
 #include "sememe/features/gated_dictionary.h"
 #include "sememe/features/gradient_top_k.h"
@@ -16,6 +17,7 @@
 #include "sememe/features/semi_nmf_dictionary.h"
 #include "sememe/features/threshold_dictionary.h"
 #include "sememe/features/top_k.h"
+#include "sememe/features/transcoder.h"
 
 namespace sememe {
 namespace {
@@ -46,6 +48,10 @@ std::span<const Architecture> architectures() {
                    {"sparsity", "penalty", "target-l0"}, kWithoutMomentum, load_threshold, learn_jump_relu},
       Architecture{"attribution", "as relu, penalised also by influence on the loss (Anthropic 2024)", true,
                    {"sparsity", "target-l0", "attribution", "unexplained"}, 1.0, load_threshold, learn_attribution},
+      Architecture{"crosscoder", "as relu, one code for several sites at once (Lindsey et al. 2024)", false, {"sparsity", "target-l0"}, 1.0,
+                   load_threshold, learn_crosscoder},
+      Architecture{"transcoder", "as relu, from what enters a part of the network to what leaves it (Dunefsky et al. 2024)", false,
+                   {"sparsity", "target-l0"}, 1.0, load_threshold, learn_transcoder},
   };
   return all;
 }

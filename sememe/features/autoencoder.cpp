@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "sememe/base/error.h"
+
 namespace sememe {
 namespace {
 
@@ -10,7 +12,14 @@ constexpr int64_t kPartBytes = int64_t{64} << 20;  // pre-activations that encod
 
 }  // namespace
 
-Autoencoder::Autoencoder(AutoencoderWeights weights, Json config) : weights_(std::move(weights)), config_(std::move(config)) {}
+Autoencoder::Autoencoder(AutoencoderWeights weights, Json config)
+    : weights_(std::move(weights)), config_(std::move(config)), written_{0, width()} {
+  if (!config_.contains("written")) return;
+  const auto written = json_member<std::vector<int64_t>>(config_, "written", "the dictionary's config.json");
+  if (written.size() != 2 || written[0] < 0 || written[1] < 1 || written[0] > width() - written[1])
+    fail("the dictionary's config.json: \"written\" is not [begin, count] of columns of {}", width());
+  written_ = {written[0], written[1]};
+}
 
 SparseCodes Autoencoder::encode_in_parts(const torch::Tensor& x, const Select& select) const {
   check_inputs(x, width());
@@ -29,7 +38,11 @@ SparseCodes Autoencoder::encode_in_parts(const torch::Tensor& x, const Select& s
 }
 
 torch::Tensor Autoencoder::decode(const SparseCodes& codes) const {
-  return decode_sparse(codes, weights_.decoder, weights_.decoder_bias);
+  torch::Tensor rows = decode_sparse(codes, weights_.decoder, weights_.decoder_bias);
+  if (written_.count == width()) return rows;
+  torch::Tensor only = torch::zeros_like(rows);
+  only.narrow(1, written_.begin, written_.count).copy_(rows.narrow(1, written_.begin, written_.count));
+  return only;
 }
 
 void Autoencoder::save(const std::filesystem::path& folder) const {

@@ -16,13 +16,16 @@ class Autoencoder : public Dictionary {
   int64_t width() const override { return weights_.width(); }
   torch::Tensor decode(const SparseCodes& codes) const override;
   torch::Tensor atoms() const override { return weights_.decoder; }
+  Columns written() const override { return written_; }
   void save(const std::filesystem::path& folder) const override;
   const AutoencoderWeights& weights() const { return weights_; }
   /// What save() writes besides architecture, sizes and settings.
   const Json& config() const { return config_; }
 
  protected:
-  /// @param config what save() writes besides architecture, sizes and settings(), e.g. where the dictionary was learnt
+  /// @param config what save() writes besides architecture, sizes and settings(), e.g. where the dictionary was learnt; its "written", if
+  ///               there, is [begin, count] of written()
+  /// @throws Error if they cannot be
   Autoencoder(AutoencoderWeights weights, Json config);
 
   /// `select` turns pre-activations [rows, latents] of rows [begin, begin + rows) into codes; it may change them.
@@ -39,6 +42,7 @@ class Autoencoder : public Dictionary {
 
  private:
   Json config_;
+  Columns written_;
 };
 
 }  // namespace sememe

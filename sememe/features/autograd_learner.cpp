@@ -38,8 +38,14 @@ AutogradLearner::AutogradLearner(const LearnerOptions& options, const Activation
 
 /// The encoder begins as the decoder, scaled so that unit probes are reconstructed at unit norm on average.
 void AutogradLearner::initialize(const ActivationStatistics& statistics) {
-  input_scale_ = std::sqrt(static_cast<double>(options_.width)) / statistics.mean_norm;
-  variance_ = statistics.variance * input_scale_ * input_scale_;
+  std::vector<torch::Tensor> scales;
+  variance_ = 0.0;
+  for (const ActivationStatistics::Part& part : statistics.parts) {
+    const double scale = std::sqrt(static_cast<double>(part.width)) / part.mean_norm;
+    scales.push_back(torch::full({part.width}, scale));
+    variance_ += part.variance * scale * scale;
+  }
+  input_scale_ = torch::cat(scales);
   weights_.decoder.copy_(random_directions(options_.latents, options_.width, options_.seed, "init/decoder") * settings_.atom_norm);
   weights_.encoder.copy_(weights_.decoder);
   weights_.decoder_bias.copy_(statistics.median * input_scale_);
@@ -161,11 +167,11 @@ StepReport AutogradLearner::step(const ActivationRows& rows, double learning_rat
 
 AutogradLearner::Unscaled AutogradLearner::unscaled() const {
   const torch::NoGradGuard no_autograd;
-  torch::Tensor norms = weights_.decoder.norm(2, {1});
-  norms = torch::where(norms > kLeastNorm, norms, 1.0);
-  // With x = scaled / s, u norm / s = (x - b / s) (norm encoder)^T + encoder_bias norm / s.
-  const torch::Tensor unit = norms / input_scale_;
-  return {{weights_.encoder * norms.unsqueeze(1), weights_.encoder_bias * unit, weights_.decoder / norms.unsqueeze(1),
+  // With x = scaled / s and n the norm of an atom / s: u n = (x - b / s) (s encoder n)^T + encoder_bias n.
+  const torch::Tensor atoms = weights_.decoder / input_scale_;
+  torch::Tensor unit = atoms.norm(2, {1});
+  unit = torch::where(weights_.decoder.norm(2, {1}) > kLeastNorm, unit, input_scale_.mean().reciprocal());
+  return {{weights_.encoder * input_scale_ * unit.unsqueeze(1), weights_.encoder_bias * unit, atoms / unit.unsqueeze(1),
            weights_.decoder_bias / input_scale_},
           unit};
 }

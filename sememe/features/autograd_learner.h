@@ -28,8 +28,8 @@ class AutogradLearner : public DictionaryLearner {
   const NamedTensors& parameters() const { return parameters_; }
   /// In the order of parameters().
   const NamedTensors& gradients() const { return gradients_; }
-  /// Inputs are multiplied by this inside, so that their mean norm is sqrt(width).
-  double input_scale() const { return input_scale_; }
+  /// [width] Inputs are multiplied by this inside, so that the mean norm of each part of a row is sqrt(its width).
+  const torch::Tensor& input_scale() const { return input_scale_; }
   /// How many rows ago each latent last fired, [latents] int64.
   const torch::Tensor& rows_since_fired() const { return rows_since_fired_; }
 
@@ -51,8 +51,9 @@ class AutogradLearner : public DictionaryLearner {
   torch::Tensor encoder_products(const torch::Tensor& x) const;
   /// codes decoder + decoder_bias
   torch::Tensor reconstruct(const torch::Tensor& codes) const;
-  /// Mean squared distance of scaled rows from their mean.
+  /// Mean squared distance of scaled rows from their mean, in the columns that are reconstructed: all, but for a transcoder.
   double variance() const { return variance_; }
+  void set_variance(double variance) { variance_ = variance; }
   /// In constructors, after the shared four.
   torch::Tensor add_parameter(const std::string& name, const torch::Tensor& initial);
 
@@ -88,7 +89,8 @@ class AutogradLearner : public DictionaryLearner {
   StepReport report_of(const Terms& terms) const;
 
   AutogradSettings settings_;
-  double input_scale_ = 1.0, variance_ = 1.0;
+  torch::Tensor input_scale_;
+  double variance_ = 1.0;
   NamedTensors parameters_, gradients_;
   std::vector<torch::Tensor> first_moments_, second_moments_;
   torch::Tensor rows_since_fired_, step_, rate_began_, log_sparsity_;

@@ -38,6 +38,8 @@ Json origin_of(const LanguageModel& model, const std::filesystem::path& text, co
               {"text_fingerprint", fingerprint(text)},
               {"tokens", options.tokens},
               {"batch_tokens", options.batch_tokens}};
+  if (const std::vector<Site> sites = find_sites(*model.network, options.site); sites.size() > 1)
+    for (const Site& site : sites) origin["parts"].push_back(site.width);
   if (options.gradients)
     origin["gradient_loss"] = {{"reduction", options.gradient_loss.mean ? "mean" : "sum"},
                                {"target", options.gradient_loss.own_choice ? "argmax" : "next"}};
@@ -95,7 +97,7 @@ SiteActivations differentiate_at(Network& network, const std::string& site, cons
           .reshape(targets.sizes());
   const torch::Tensor sums = losses.sum(1);  // one context does not reach another: each has its own sum
   (loss.mean ? (sums / (targets >= 0).sum(1).clamp_min(1)).sum() : sums.sum()).backward();
-  return {visitor.value().detach(), visitor.value().grad(), logits.detach()};
+  return {visitor.value(), visitor.gradient(), logits.detach()};
 }
 
 TokenContexts open_contexts(const LanguageModel& model, const std::filesystem::path& text, int64_t batch_tokens) {
@@ -105,10 +107,11 @@ TokenContexts open_contexts(const LanguageModel& model, const std::filesystem::p
 
 int64_t capture(const LanguageModel& model, const std::filesystem::path& text, const CaptureOptions& options,
                 const std::filesystem::path& folder) {
-  const Site& site = find_site(*model.network, options.site);
+  int64_t width = 0;
+  for (const Site& site : find_sites(*model.network, options.site)) width += site.width;
   if (options.tokens < 1) fail_usage("--tokens {}: give at least 1", options.tokens);
   TokenContexts contexts = open_contexts(model, text, options.batch_tokens);
-  ActivationWriter writer(folder, {.width = site.width, .gradients = options.gradients, .half = options.half,
+  ActivationWriter writer(folder, {.width = width, .gradients = options.gradients, .half = options.half,
                                    .origin = origin_of(model, text, options)});
   if (writer.complete()) {
     note(fmt::format("{}: holds this capture already", folder.string()));

@@ -31,7 +31,7 @@ SiteActivations differentiate_at(Network& network, const std::string& site, cons
 TokenContexts open_contexts(const LanguageModel& model, const std::filesystem::path& text, int64_t batch_tokens);
 
 struct CaptureOptions {
-  std::string site;
+  std::string site;             ///< or several, joined with '+': rows are then side by side
   int64_t tokens = 1'000'000;
   int64_t batch_tokens = 8192;  ///< tokens a forward pass
   bool gradients = false;

@@ -192,10 +192,12 @@ class ExampleChooser {
 /// What of a latent lies in its atom: the logit lens and the nearest atoms.
 class AtomReader {
  public:
-  AtomReader(const Dictionary& dictionary, const LanguageModel& model, const Site& site)
-      : atoms_(torch::nn::functional::normalize(dictionary.atoms().to(torch::kCPU, torch::kFloat))),
+  /// @param site the last that the dictionary writes
+  AtomReader(const Dictionary& dictionary, const LanguageModel& model, Site site)
+      : end_(dictionary.written().begin + dictionary.written().count),
+        atoms_(torch::nn::functional::normalize(dictionary.atoms().to(torch::kCPU, torch::kFloat))),
         model_(model),
-        site_(site) {}
+        site_(std::move(site)) {}
 
   /// Adds to the descriptions of latents [first, first + count).
   void add(int64_t first, std::vector<LatentDescription>& descriptions) const {
@@ -207,7 +209,9 @@ class AtomReader {
     for (int64_t i = 0; i < count; ++i)
       for (int64_t j = 0; j < wanted; ++j)
         descriptions[i].nearest.push_back({who[i][j].item<int64_t>(), near[i][j].item<double>()});
-    const torch::Tensor logits = logit_lens(model_, site_, atoms_.narrow(0, first, count));
+    // Of several sites the last is nearest to the head.
+    const torch::Tensor written = atoms_.narrow(0, first, count).narrow(1, end_ - site_.width, site_.width);
+    const torch::Tensor logits = logit_lens(model_, site_, written);
     if (!logits.defined()) return;
     for (int64_t i = 0; i < count; ++i) {
       descriptions[i].promoted = extreme_tokens(logits[i], true);
@@ -227,9 +231,10 @@ class AtomReader {
     return tokens;
   }
 
+  int64_t end_;          // of the columns that the dictionary writes
   torch::Tensor atoms_;  // [latents, width], unit rows
   const LanguageModel& model_;
-  const Site& site_;
+  Site site_;
 };
 
 /// Text and firings of a run of the model, in the same order.
@@ -399,16 +404,13 @@ LatentDescription describe_latent(int64_t latent, const DescribedText& text, con
 
 Json describe_dictionary(const Dictionary& dictionary, const LanguageModel& model, const std::filesystem::path& text,
                          const DescriptionOptions& options, const std::filesystem::path& folder) {
-  const Site& site = find_site(*model.network, options.site);
-  if (site.width != dictionary.width())
-    fail("the dictionary takes rows of width {}, but site \"{}\" of {} has width {}; was it learnt there?", dictionary.width(),
-         site.name, model.folder.string(), site.width);
+  const std::vector<Site> sites = written_sites(dictionary, model, options.site);
   if (options.tokens < 1 || options.tokens > std::numeric_limits<int32_t>::max())
     fail_usage("--tokens {}: give a number from 1 to 2147483647", options.tokens);
   check_output_folder(folder, kLatentsFile);
   const torch::NoGradGuard no_autograd;
   const Observation seen = observe(dictionary, model, text, options);
-  const AtomReader reader(dictionary, model, site);
+  const AtomReader reader(dictionary, model, sites.back());
   AtomicFolder output(folder, kLatentsFile);
   JsonlWriter lines(output.path() / kLatentsFile);
   Summary summary;

@@ -19,6 +19,12 @@ struct SparseCodes {
   int64_t rows() const { return offsets.size(0) - 1; }
 };
 
+/// A range of a row's columns.
+struct Columns {
+  int64_t begin = 0, count = 0;
+  bool operator==(const Columns&) const = default;
+};
+
 class Dictionary {
  public:
   virtual ~Dictionary() = default;
@@ -32,6 +38,8 @@ class Dictionary {
   virtual SparseCodes encode(const torch::Tensor& x, const torch::Tensor& gradients) const { return encode(x); }
   /// codes -> reconstruction [n, width] float32
   virtual torch::Tensor decode(const SparseCodes& codes) const = 0;
+  /// The columns that a reconstruction stands for: all, or of a transcoder those of the site that it predicts. decode() leaves 0 elsewhere.
+  virtual Columns written() const { return {0, width()}; }
   /// Directions [size, width] in the input's space.
   virtual torch::Tensor atoms() const = 0;
   /// Writes config.json and dictionary.safetensors into an existing folder.

@@ -82,6 +82,12 @@ torch::Tensor sample_rows(const ActivationStore& store) {
   return torch::cat(rows);
 }
 
+/// Widths of the sites whose rows stand side by side in a store; empty if there is one.
+std::vector<int64_t> parts_of(const ActivationStore& store) {
+  if (!store.origin().contains("parts")) return {};
+  return json_member<std::vector<int64_t>>(store.origin(), "parts", store.path().string());
+}
+
 /// Everything that must agree for a checkpoint to be continued.
 Json settings_of(const ActivationStore& store, const DictionaryTrainingOptions& options) {
   return {{"architecture", options.architecture},
@@ -167,7 +173,8 @@ class Training {
     float largest_norm = std::numeric_limits<float>::infinity();
     if (options_.drop_sinks) largest_norm = 10.0f * sample.norm(2, {1}).median().item<float>();
     const torch::Tensor kept = options_.drop_sinks ? sample.index({sample.norm(2, {1}) <= largest_norm}) : sample;
-    LearnerOptions learner{.width = store_.width(), .latents = options_.latents, .k = k_of(options_), .seed = options_.seed,
+    const std::vector<int64_t> parts = parts_of(store_);
+    LearnerOptions learner{.width = store_.width(), .parts = parts, .latents = options_.latents, .k = k_of(options_), .seed = options_.seed,
                            .auxiliary_k = options_.auxiliary_k.value_or(-1), .dead_after = options_.dead_after,
                            .multi_top_k = options_.multi_top_k, .steps = steps_, .sparsity = options_.sparsity,
                            .target_l0 = options_.target_l0, .penalty = options_.penalty, .attribution = options_.attribution,
@@ -178,7 +185,7 @@ class Training {
     if (learner.dead_after == 0) learner.dead_after = std::clamp<int64_t>(options_.tokens / 10, 1, 10'000'000);
     const Architecture& architecture = find_architecture(options_.architecture);
     rate_ = options_.learning_rate > 0 ? options_.learning_rate : default_learning_rate(options_.latents) * architecture.rate;
-    learner_ = architecture.learn(learner, measure_activations(kept));
+    learner_ = architecture.learn(learner, measure_activations(kept, parts));
     rows_ = std::make_unique<ShuffledActivations>(store_, options_.seed, largest_norm);
     if (options_.resume && std::filesystem::exists(checkpoint_)) load_checkpoint();
   }

@@ -79,15 +79,19 @@ class MeanAtSite {
 
 class Evaluation {
  public:
-  /// @param mean [width] float64, of the whole set
-  Evaluation(const Dictionary& dictionary, const LanguageModel& model, const EvaluationOptions& options, torch::Tensor mean)
+  /// @param written the sites, joined, whose columns the dictionary reconstructs
+  /// @param mean    [columns] float64, of the whole set there
+  Evaluation(const Dictionary& dictionary, const LanguageModel& model, const EvaluationOptions& options, std::string written,
+             torch::Tensor mean)
       : dictionary_(dictionary),
         network_(*model.network),
         options_(options),
+        written_(std::move(written)),
+        columns_(dictionary.written()),
         set_mean_(std::move(mean)),
         with_gradients_(find_architecture(dictionary.architecture()).needs_gradients),
-        plain_{ReconstructionFigures(dictionary.size(), dictionary.width()), {}, {}},
-        gradient_{ReconstructionFigures(dictionary.size(), dictionary.width()), {}, {}} {}
+        plain_{ReconstructionFigures(dictionary.size(), columns_.count), {}, {}},
+        gradient_{ReconstructionFigures(dictionary.size(), columns_.count), {}, {}} {}
 
   void add(const TokenBatch& batch) {
     const torch::Tensor tokens = batch.tokens.to(options_.device), targets = batch.targets.to(options_.device);
@@ -103,10 +107,10 @@ class Evaluation {
     const torch::Tensor clean = torch::log_softmax(seen.logits, -1);
     append(predicted_, (batch.targets >= 0).sum(1));
     clean_.add(clean, targets);
-    zero_.add(replaced(tokens, torch::zeros({dictionary_.width()}, options_.device), valid), targets, clean);
+    zero_.add(replaced(tokens, torch::zeros({columns_.count}, options_.device), valid), targets, clean);
     mean_.add(replaced(tokens, set_mean_.to(options_.device, torch::kFloat), valid), targets, clean);
     const torch::Tensor x = seen.activations.index({valid}).to(torch::kCPU, torch::kFloat);
-    append(squares_, of_contexts((x.to(torch::kDouble) - set_mean_).square().sum(1), batch.valid));
+    append(squares_, of_contexts((columns(x).to(torch::kDouble) - set_mean_).square().sum(1), batch.valid));
     splice(plain_, dictionary_.encode(x), x, tokens, targets, batch.valid, clean);
     if (!with_gradients_) return;
     const torch::Tensor gradients = seen.gradients.index({valid}).to(torch::kCPU, torch::kFloat);
@@ -142,17 +146,19 @@ class Evaluation {
   double per_token(const std::vector<double>& sums) const { return total(sums) / total(predicted_); }
 
   torch::Tensor replaced(const torch::Tensor& tokens, const torch::Tensor& replacement, const torch::Tensor& valid) const {
-    ReplaceSite visitor(options_.site, replacement, valid);
+    ReplaceSite visitor(written_, replacement, valid);
     return torch::log_softmax(network_.forward({tokens, {}}, visitor), -1);
   }
 
-  void splice(Selection& selection, const SparseCodes& codes, const torch::Tensor& x, const torch::Tensor& tokens,
+  torch::Tensor columns(const torch::Tensor& rows) const { return rows.narrow(1, columns_.begin, columns_.count); }
+
+  void splice(Selection& selection, const SparseCodes& codes, const torch::Tensor& rows, const torch::Tensor& tokens,
               const torch::Tensor& targets, const torch::Tensor& valid, const torch::Tensor& clean) const {
-    const torch::Tensor reconstruction = dictionary_.decode(codes);
+    const torch::Tensor reconstruction = columns(dictionary_.decode(codes)), x = columns(rows);
     selection.figures.add(x, codes, reconstruction);
     append(selection.errors, of_contexts((x.to(torch::kDouble) - reconstruction).square().sum(1), valid));
     const torch::Tensor where = valid.to(options_.device);
-    torch::Tensor everywhere = torch::zeros({tokens.size(0), tokens.size(1), dictionary_.width()}, options_.device);
+    torch::Tensor everywhere = torch::zeros({tokens.size(0), tokens.size(1), columns_.count}, options_.device);
     everywhere.index_put_({where}, reconstruction.to(options_.device));
     selection.prediction.add(replaced(tokens, everywhere, where), targets, clean);
   }
@@ -209,6 +215,8 @@ class Evaluation {
   const Dictionary& dictionary_;
   Network& network_;
   const EvaluationOptions& options_;
+  std::string written_;
+  Columns columns_;
   torch::Tensor set_mean_;
   bool with_gradients_;
   Selection plain_, gradient_;
@@ -283,14 +291,13 @@ std::vector<int64_t> ReconstructionFigures::density_histogram() const {
 
 Json evaluate_dictionary(const Dictionary& dictionary, const LanguageModel& model, const std::filesystem::path& text,
                          const EvaluationOptions& options) {
-  const Site& site = find_site(*model.network, options.site);
-  if (site.width != dictionary.width())
-    fail("the dictionary takes rows of width {}, but site \"{}\" of {} has width {}; was it learnt there?", dictionary.width(),
-         site.name, model.folder.string(), site.width);
+  const std::vector<Site> written = written_sites(dictionary, model, options.site);
+  std::string names;
+  for (const Site& site : written) names += (names.empty() ? "" : "+") + site.name;
   if (options.tokens < 1) fail_usage("--tokens {}: give at least 1", options.tokens);
   TokenContexts contexts = open_contexts(model, text, options.batch_tokens);
   // Two passes: the mean must be known before anything can be held against it. The first ends at the site.
-  MeanAtSite mean(*model.network, options.site);
+  MeanAtSite mean(*model.network, names);
   std::vector<TokenBatch> batches;  // kept for the second pass: tokens are small
   int64_t tokens = 0;
   const auto check_stop = [] {
@@ -305,7 +312,7 @@ Json evaluate_dictionary(const Dictionary& dictionary, const LanguageModel& mode
     check_stop();
   }
   if (tokens == 0) fail("{}: gave no tokens; is it empty?", text.string());
-  Evaluation evaluation(dictionary, model, options, mean.value());
+  Evaluation evaluation(dictionary, model, options, names, mean.value());
   Progress progress("evaluate " + dictionary.architecture(), tokens, "tokens");
   int64_t done = 0;
   for (const TokenBatch& batch : batches) {

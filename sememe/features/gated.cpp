@@ -7,7 +7,8 @@
 namespace sememe {
 namespace {
 
-constexpr double kBeginningSparsity = 0.5;  // times sqrt(width), as rows of norm sqrt(width) have codes of that order
+// Times sqrt(width), as rows of norm sqrt(width) have codes of that order. Little: a latent that too large a weight kills stays dead.
+constexpr double kBeginningSparsity = 0.05;
 
 }  // namespace
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "sememe/base/error.h"
 
@@ -38,13 +39,26 @@ void restore_tensors(const NamedTensors& state, const SafetensorsFile& file) {
   }
 }
 
-ActivationStatistics measure_activations(const torch::Tensor& sample) {
+ActivationStatistics measure_activations(const torch::Tensor& sample, std::vector<int64_t> parts) {
+  if (parts.empty()) parts = {sample.size(1)};
+  const bool possible = std::all_of(parts.begin(), parts.end(), [](int64_t width) { return width > 0; });
+  if (!possible || std::accumulate(parts.begin(), parts.end(), int64_t{0}) != sample.size(1))
+    fail("parts of {} columns do not make rows of {}", fmt::join(parts, ", "), sample.size(1));
   ActivationStatistics statistics;
   statistics.mean_norm = sample.norm(2, {1}).mean(torch::kDouble).item<double>();
-  const torch::Tensor mean = sample.mean({0}, false, torch::kDouble).to(torch::kFloat);
-  statistics.variance = (sample - mean).square().sum(1).mean(torch::kDouble).item<double>();
-  if (!(statistics.mean_norm > 0) || !(statistics.variance > 1e-12 * statistics.mean_norm * statistics.mean_norm))
-    fail("the activations are all the same; there is nothing to learn from them");
+  int64_t begin = 0;
+  for (const int64_t width : parts) {
+    const torch::Tensor columns = sample.narrow(1, begin, width);
+    const torch::Tensor mean = columns.mean({0}, false, torch::kDouble).to(torch::kFloat);
+    const ActivationStatistics::Part part{width, columns.norm(2, {1}).mean(torch::kDouble).item<double>(),
+                                          (columns - mean).square().sum(1).mean(torch::kDouble).item<double>()};
+    if (!(part.mean_norm > 0) || !(part.variance > 1e-12 * part.mean_norm * part.mean_norm))
+      fail("the activations{} are all the same; there is nothing to learn from them",
+           parts.size() > 1 ? fmt::format(" of site {}", statistics.parts.size() + 1) : "");
+    statistics.variance += part.variance;
+    statistics.parts.push_back(part);
+    begin += width;
+  }
   statistics.median = geometric_median(sample.narrow(0, 0, std::min<int64_t>(sample.size(0), 32768)));
   return statistics;
 }

@@ -25,6 +25,7 @@ struct GradientSelection {
 
 struct LearnerOptions {
   int64_t width = 0;
+  std::vector<int64_t> parts{};  ///< widths of the sites whose rows are side by side; empty for one site
   int64_t latents = 0;
   int64_t k = 0;
   uint64_t seed = 1;
@@ -48,11 +49,18 @@ struct ActivationStatistics {
   double mean_norm = 0.0;   ///< mean Euclidean norm of a row
   double variance = 0.0;    ///< mean over rows of ||x - mean||^2
   torch::Tensor median;     ///< [width] geometric median
+  /// Mean norm and variance of each part of the rows, in order; one part if there is one site.
+  struct Part {
+    int64_t width = 0;
+    double mean_norm = 0.0, variance = 0.0;
+  };
+  std::vector<Part> parts;
 };
 
 /// @param sample [rows, width] float32
-/// @throws Error if all rows are the same
-ActivationStatistics measure_activations(const torch::Tensor& sample);
+/// @param parts  as LearnerOptions::parts
+/// @throws Error if all rows, or their parts at one site, are the same, or the parts do not add up to the width
+ActivationStatistics measure_activations(const torch::Tensor& sample, std::vector<int64_t> parts = {});
 
 /// The point of least summed distance to the rows (Weiszfeld 1937, Vardi & Zhang 2000), float64 inside; at most 100 rounds.
 torch::Tensor geometric_median(const torch::Tensor& rows);

@@ -10,7 +10,8 @@
 namespace sememe {
 namespace {
 
-constexpr double kBeginningSparsity = 0.3;       // times sqrt(width), as rows of norm sqrt(width) have codes of that order
+// Times sqrt(width), as rows of norm sqrt(width) have codes of that order. Little: a latent that too large a weight kills stays dead.
+constexpr double kBeginningSparsity = 0.03;
 constexpr double kResampledEncoderNorm = 0.2;  // of the mean over living latents
 constexpr int64_t kResamplings = 4;            // at 1/8, 2/8, ... of the run, so that the last have half of it to learn
 
@@ -44,7 +45,7 @@ ReluLearner::ReluLearner(const LearnerOptions& options, const ActivationStatisti
 AutogradLearner::Terms ReluLearner::terms(const torch::Tensor& x, const torch::Tensor&) {
   const torch::Tensor codes = (encoder_products(x) + weights_.encoder_bias).relu();
   const torch::Tensor error = x - reconstruct(codes);
-  const torch::Tensor sizes = classic_ ? codes.sum(1) : torch::mv(codes, weights_.decoder.norm(2, {1}));
+  const torch::Tensor sizes = classic_ ? codes.sum(1) : torch::mv(codes, atom_sizes());
   return {error.square().sum(1).mean() + sparsity() * sizes.mean(), codes, error};
 }
 

@@ -102,6 +102,7 @@ Transformer::Transformer(TransformerConfig config) : config_(config) {
   for (int64_t i = 0; i < config_.layers; ++i) {
     blocks_.push_back(register_module(fmt::format("block{}", i), std::make_shared<Block>(config_)));
     sites_.push_back({fmt::format("blocks.{}.attention", i), config_.width});
+    sites_.push_back({fmt::format("blocks.{}.mlp.input", i), config_.width});
     sites_.push_back({fmt::format("blocks.{}.mlp.act", i), config_.feed_forward_width});
     sites_.push_back({fmt::format("blocks.{}.mlp", i), config_.width});
     sites_.push_back({fmt::format("blocks.{}.output", i), config_.width});
@@ -181,8 +182,7 @@ torch::Tensor Transformer::attend(const Block& block, const torch::Tensor& strea
   return torch::linear(joined, block.output, block.output_bias);
 }
 
-torch::Tensor Transformer::activate(const Block& block, const torch::Tensor& stream) const {
-  const torch::Tensor normed = normalize(stream, block.mlp_norm, block.mlp_norm_bias);
+torch::Tensor Transformer::activate(const Block& block, const torch::Tensor& normed) const {
   const torch::Tensor up = torch::linear(normed, block.up, block.up_bias);
   if (config_.feed_forward == FeedForward::kGelu) return torch::gelu(up, "tanh");
   return torch::silu(torch::linear(normed, block.gate, block.gate_bias)) * up;
@@ -203,7 +203,9 @@ torch::Tensor Transformer::run(const torch::Tensor& inputs, SiteVisitor& visitor
     const torch::Tensor attention = visitor.visit(sites_[site++], attend(block, stream, layer, cache));
     if (visitor.finished()) return {};
     stream = stream + attention;
-    const torch::Tensor hidden = visitor.visit(sites_[site++], activate(block, stream));
+    const torch::Tensor input = visitor.visit(sites_[site++], normalize(stream, block.mlp_norm, block.mlp_norm_bias));
+    if (visitor.finished()) return {};
+    const torch::Tensor hidden = visitor.visit(sites_[site++], activate(block, input));
     if (visitor.finished()) return {};
     const torch::Tensor mlp = visitor.visit(sites_[site++], torch::linear(hidden, block.down, block.down_bias));
     if (visitor.finished()) return {};

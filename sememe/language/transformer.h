@@ -43,9 +43,9 @@ struct KeyValueCache {
   int64_t tokens = 0;
 };
 
-/// Sites, in order: "embedding" (the residual stream before block 0), then for each block i "blocks.i.attention" (its output,
-/// added to the stream), "blocks.i.mlp.act" (hidden activations), "blocks.i.mlp" (its output), "blocks.i.output" (the residual
-/// stream after the block), and "norm" (what the head reads).
+/// Sites, in order: "embedding" (the residual stream before block 0), then for each block i "blocks.i.attention" (its output, added to
+/// the stream), "blocks.i.mlp.input" (the stream behind the MLP's norm), "blocks.i.mlp.act" (its hidden activations), "blocks.i.mlp" (its
+/// output), "blocks.i.output" (the residual stream after the block), and "norm" (what the head reads).
 class Transformer : public Network {
  public:
   /// @throws Error as check_config
@@ -71,7 +71,7 @@ class Transformer : public Network {
   torch::Tensor run(const torch::Tensor& inputs, SiteVisitor& visitor, KeyValueCache* cache);
   torch::Tensor embed(const torch::Tensor& inputs, int64_t past) const;
   torch::Tensor attend(const Block& block, const torch::Tensor& stream, int64_t layer, KeyValueCache* cache) const;
-  torch::Tensor activate(const Block& block, const torch::Tensor& stream) const;
+  torch::Tensor activate(const Block& block, const torch::Tensor& normed) const;
   torch::Tensor normalize(const torch::Tensor& rows, const torch::Tensor& weight, const torch::Tensor& bias) const;
 
   TransformerConfig config_;

@@ -50,4 +50,11 @@ class Network : public torch::nn::Module {
 /// @throws UsageError that lists the sites there are
 const Site& find_site(const Network& network, std::string_view name);
 
+/// The sites whose names are joined with '+', e.g. "blocks.0.output+blocks.1.output", in the order in which forward() reaches them.
+/// @throws UsageError for one that does not exist, one named twice, or another order
+std::vector<Site> find_sites(const Network& network, std::string_view joined);
+
+/// The names in "first+second".
+std::vector<std::string> split_sites(std::string_view joined);
+
 }  // namespace sememe

@@ -45,7 +45,7 @@ TEST(JumpReluLearner, GradientsAreThePapersStraightThroughOnes) {
     const torch::Tensor x = setting.x.to(torch::kDouble) * learner.input_scale();
     const double l0 = report.l0, slope = with_target ? 0.7 * 2.0 * (l0 / 3.0 - 1.0) / 3.0 : 0.7;
     const double penalty = with_target ? 0.7 * (l0 / 3.0 - 1.0) * (l0 / 3.0 - 1.0) : 0.7 * l0;
-    EXPECT_NEAR(report.loss, report.fvu * setting.statistics.variance * learner.input_scale() * learner.input_scale() + penalty,
+    EXPECT_NEAR(report.loss, report.fvu * setting.statistics.variance * learner.input_scale()[0].square().item<double>() + penalty,
                 1e-4 * report.loss);
     const Parameters wanted = straight_through_gradients(in_double(learner.parameters()), x, learner.bandwidth(), slope);
     for (const auto& [name, gradient] : in_double(learner.gradients())) {

@@ -53,7 +53,7 @@ TEST_P(EachFamily, VisitorSeesAllSitesInOrder) {
   for (const Site& site : network->sites()) expected.push_back(site.name);
   EXPECT_EQ(recorder.names, expected);
   EXPECT_EQ(expected.front(), "embedding");
-  EXPECT_EQ(expected[5], "blocks.1.attention");
+  EXPECT_EQ(expected[6], "blocks.1.attention");
   EXPECT_EQ(expected.back(), "norm");
 }
 
