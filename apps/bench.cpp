@@ -1,3 +1,4 @@
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,6 +30,7 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 struct Measured {
   std::string name;
   std::vector<double> rates;
+  double memory = 0.0;  ///< most that the process held at once, MiB; 0 if that says nothing
 
   double median() const {
     std::vector<double> sorted = rates;
@@ -36,6 +38,13 @@ struct Measured {
     return sorted[sorted.size() / 2];
   }
 };
+
+/// The most memory that this process held at once so far, MiB.
+double peak_memory() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / 1024.0;
+}
 
 /// What a command prints. @throws Error if it fails
 std::string output_of(const std::string& command) {
@@ -67,16 +76,19 @@ struct TrainingBench {
       for (const Json& peer : found) peers.push_back(peer.get<std::string>());
     }
     if (peers.empty()) note(fmt::format("no peers found: ./setup --peers installs them for {}", python.string()));
-    for (const std::string& peer : peers) measured.push_back({peer, {}});
+    for (const std::string& peer : peers) measured.push_back({peer, {}, 0.0});
     const std::unique_ptr<DictionaryLearner> learner = make_learner();
     for (int64_t round = 0; round < rounds; ++round) {
       measured[0].rates.push_back(measure_ours(*learner, round == 0));
+      if (round == 0) measured[0].memory = peak_memory();  // before the product below, whose output is large
       measured[1].rates.push_back(measure_product());
       for (size_t i = 0; i < peers.size(); ++i) {
         const std::string line = output_of(fmt::format(
             "{} {} --peer {} --width {} --latents {} --k {} --batch {} --steps {} --threads {}", python.string(), script.string(), peers[i],
             width, latents, k, batch, steps, thread_count()));
-        measured[2 + i].rates.push_back(json_member<double>(parse_json(line, peers[i]), "tokens_per_second", peers[i]));
+        const Json peer = parse_json(line, peers[i]);
+        measured[2 + i].rates.push_back(json_member<double>(peer, "tokens_per_second", peers[i]));
+        measured[2 + i].memory = std::max(measured[2 + i].memory, json_member<double>(peer, "peak_mib", peers[i]));
       }
       note(fmt::format("round {} of {} done", round + 1, rounds));
     }
@@ -116,13 +128,15 @@ struct TrainingBench {
   void print(const std::vector<Measured>& measured) const {
     fmt::print("width {}, {} latents, k {}, batch {}, {} threads, {} rounds of {} steps; tokens per second\n", width, latents, k, batch,
                thread_count(), rounds, steps);
-    fmt::print("{:<38} {:>9} {:>9} {:>9}  {}\n", "", "least", "median", "most", "ours / this");
+    fmt::print("{:<38} {:>9} {:>9} {:>9}  {:>11}  {}\n", "", "least", "median", "most", "ours / this", "memory, MiB");
     Json list = Json::array();
     for (const Measured& one : measured) {
       const auto [least, most] = std::minmax_element(one.rates.begin(), one.rates.end());
       const double ratio = measured[0].median() / one.median();
-      fmt::print("{:<38} {:>9.0f} {:>9.0f} {:>9.0f}  {:.2f}\n", one.name, *least, one.median(), *most, ratio);
-      list.push_back({{"name", one.name}, {"tokens_per_second", one.rates}, {"median", one.median()}, {"ours_over_this", ratio}});
+      fmt::print("{:<38} {:>9.0f} {:>9.0f} {:>9.0f}  {:>11.2f}  {}\n", one.name, *least, one.median(), *most, ratio,
+                 one.memory > 0 ? fmt::format("{:.0f}", one.memory) : "-");
+      list.push_back({{"name", one.name}, {"tokens_per_second", one.rates}, {"median", one.median()}, {"ours_over_this", ratio},
+                      {"peak_mib", one.memory > 0 ? Json(one.memory) : Json()}});
     }
     if (!common.json.empty())
       write_json(common.json, {{"width", width}, {"latents", latents}, {"k", k}, {"batch", batch}, {"threads", thread_count()},
@@ -160,7 +174,7 @@ struct SemiNmfBench {
         largest_difference = std::max(largest_difference, std::abs(found.losses[i] / losses[i] - 1));
     }
     fs::remove(data);
-    const Measured us{"sememe", ours}, them{"NumPy", theirs};
+    const Measured us{"sememe", ours, 0.0}, them{"NumPy", theirs, 0.0};
     fmt::print("rows {}, width {}, {} features, kept {}, {} threads; iterations per second, medians of {} rounds\n", rows, width, features, kept,
                thread_count(), rounds);
     fmt::print("sememe {:.2f}\n", us.median());

@@ -8,6 +8,7 @@ import importlib.metadata
 import io
 import json
 import os
+import resource
 import sys
 import time
 import warnings
@@ -95,4 +96,5 @@ with contextlib.redirect_stdout(io.StringIO()):
         step(rows, number + 1)
     seconds = time.perf_counter() - start
 print(json.dumps({"peer": options.peer, "version": importlib.metadata.version(PACKAGES[options.peer]),
-                  "tokens_per_second": options.batch * options.steps / seconds}))
+                  "tokens_per_second": options.batch * options.steps / seconds,
+                  "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
