@@ -107,11 +107,13 @@ RC_GTEST_PROP(CodeColumnsLaw, HoldEveryEntryOnceByAtomInAscendingRows, (uint64_t
   RC_ASSERT(columns.size() == size);
   RC_ASSERT(columns.offsets.back() == codes.view().entries());
   for (int64_t atom = 0; atom < size; ++atom) {
+    int64_t last_row = -1;
     for (int64_t place = columns.offsets[atom]; place < columns.offsets[atom + 1]; ++place) {
       const int64_t entry = columns.entries[place], row = columns.rows[place];
       RC_ASSERT(codes.atoms[entry] == atom);
       RC_ASSERT(codes.offsets[row] <= entry && entry < codes.offsets[row + 1]);
-      RC_ASSERT(place == columns.offsets[atom] || columns.rows[place - 1] < row);
+      RC_ASSERT(last_row < row);
+      last_row = row;
     }
   }
 }
