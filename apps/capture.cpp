@@ -13,6 +13,7 @@ struct CaptureCommand {
   CommonOptions common;
   std::filesystem::path model, text, out;
   CaptureOptions options;
+  InterventionOptions interventions;
   std::string dtype = "float16", reduction = "sum", target = "next";
 
   void run() {
@@ -20,7 +21,8 @@ struct CaptureCommand {
     options.half = dtype == "float16";
     options.gradient_loss = {.mean = reduction == "mean", .own_choice = target == "argmax"};
     options.device = torch::Device(common.device);
-    const LanguageModel language_model = load_on(model, common);
+    LanguageModel language_model = load_on(model, common);
+    options.interventions = add_interventions(interventions, language_model);
     const int64_t rows = capture(language_model, text, options, out);
     fmt::print("{}: {} tokens at {}{}\n", out.string(), rows, options.site, options.gradients ? ", with gradients" : "");
     if (!common.json.empty()) write_json(common.json, {{"rows", rows}, {"site", options.site}, {"gradients", options.gradients}});
@@ -52,6 +54,7 @@ void add_capture_command(CLI::App& program) {
       ->capture_default_str();
   app->add_option("--batch", options.batch_tokens, "Tokens a forward pass")->capture_default_str();
   app->add_option("--out", command->out, "Folder to write; an interrupted capture there is continued")->required();
+  add_intervention_options(*app, command->interventions);
   add_common_options(*app, command->common);
   app->callback([command] { command->run(); });
 }

@@ -66,17 +66,28 @@ std::string sparkline(const std::vector<double>& values) {
   return line;
 }
 
-void add_intervention_options(CLI::App& command, InterventionOptions& options) {
+void add_intervention_options(CLI::App& command, InterventionOptions& options, bool with_dictionary) {
   command
       .add_option("--intervention", options.files,
                   "File made by dictionary steer --save, whose edits act while the model runs; several may be given")
       ->allow_extra_args(false);
-  command.add_option("--dictionary", options.dictionary, "Folder of the intervention's dictionary; by default the one its file says");
+  if (with_dictionary)
+    command.add_option("--dictionary", options.dictionary, "Folder of the intervention's dictionary; by default the one its file says");
 }
 
 Interventions load_interventions(const InterventionOptions& options, const Network& network, Passes passes) {
   if (options.files.empty() && !options.dictionary.empty()) fail_usage("--dictionary: belongs to --intervention, which is not given");
   return {options.files, options.dictionary, network, passes};
+}
+
+Json add_interventions(const InterventionOptions& options, LanguageModel& model) {
+  Json list = Json::array();
+  if (options.files.empty()) return list;
+  const auto acting = std::make_shared<Interventions>(load_interventions(options, *model.network, Passes::kWholeContexts));
+  for (const Intervention& intervention : acting->list()) list.push_back(intervention.to_json());
+  model.network->add_visitor(acting);
+  note(described(*acting));
+  return list;
 }
 
 std::string described(const Interventions& interventions) {

@@ -57,10 +57,14 @@ struct InterventionOptions {
   std::vector<std::filesystem::path> files;
   std::filesystem::path dictionary;
 };
-void add_intervention_options(CLI::App& command, InterventionOptions& options);
+/// @param with_dictionary false where --dictionary is the command's own
+void add_intervention_options(CLI::App& command, InterventionOptions& options, bool with_dictionary = true);
 
 /// What the options ask for, ready to visit the network. @throws Error as Interventions
 Interventions load_interventions(const InterventionOptions& options, const Network& network, Passes passes);
+
+/// The interventions act on every pass of the model from now on, whole contexts at a time. @return their files' contents, a list
+Json add_interventions(const InterventionOptions& options, LanguageModel& model);
 
 /// One line for each intervention: its edits and its site.
 std::string described(const Interventions& interventions);

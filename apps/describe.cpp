@@ -17,6 +17,7 @@ struct DescribeCommand {
   CommonOptions common;
   fs::path dictionary, model, text, out;
   DescriptionOptions options;
+  InterventionOptions interventions;
 
   void run() {
     apply(common);
@@ -24,7 +25,8 @@ struct DescribeCommand {
     options.device = torch::Device(common.device);
     options.site = site_of(dictionary, options.site);
     const auto loaded = load_dictionary(dictionary);
-    const LanguageModel language_model = load_on(model, common);
+    LanguageModel language_model = load_on(model, common);
+    add_interventions(interventions, language_model);
     const Json summary = describe_dictionary(*loaded, language_model, text, options, out);
     fmt::print("{}: {} latents over {} tokens, {} never fired\n", out.string(), summary["latents"].get<int64_t>(),
                summary["tokens"].get<int64_t>(), summary["dead"].get<int64_t>());
@@ -52,6 +54,7 @@ void add_describe_command(CLI::App& group) {
   app->add_option("--site", command->options.site, "Where in the network; by default where the dictionary was learnt");
   app->add_option("--tokens", command->options.tokens, "Tokens of the text")->capture_default_str();
   app->add_option("--batch", command->options.batch_tokens, "Tokens a forward pass")->capture_default_str();
+  add_intervention_options(*app, command->interventions, false);
   add_common_options(*app, command->common);
   app->callback([command] { command->run(); });
 }

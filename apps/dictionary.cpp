@@ -105,6 +105,7 @@ struct EvaluateCommand {
   CommonOptions common;
   std::filesystem::path dictionary, model, text;
   EvaluationOptions options;
+  InterventionOptions interventions;
 
   void run() {
     apply(common);
@@ -112,8 +113,10 @@ struct EvaluateCommand {
     options.site = site_of(dictionary, options.site);
     options.seed = common.seed;
     options.device = torch::Device(common.device);
-    const LanguageModel language_model = load_on(model, common);
-    const Json result = evaluate_dictionary(*loaded, language_model, text, options);
+    LanguageModel language_model = load_on(model, common);
+    const Json acting = add_interventions(interventions, language_model);
+    Json result = evaluate_dictionary(*loaded, language_model, text, options);
+    if (!acting.empty()) result["interventions"] = acting;
     print(result, "", "plain selection");
     if (result.contains("l0_gradient")) print(result, "_gradient", "gradient selection (looks at the next token)");
     if (!common.json.empty()) write_json(common.json, result);
@@ -159,6 +162,7 @@ void add_evaluate_command(CLI::App& group) {
   app->add_option("--site", command->options.site, "Where in the network; by default where the dictionary was learnt");
   app->add_option("--tokens", command->options.tokens, "Tokens of the text")->capture_default_str();
   app->add_option("--batch", command->options.batch_tokens, "Tokens a forward pass")->capture_default_str();
+  add_intervention_options(*app, command->interventions, false);
   add_common_options(*app, command->common);
   app->callback([command] { command->run(); });
 }

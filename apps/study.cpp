@@ -21,8 +21,13 @@ void print_claims(const StudyResult& result) {
   }
 }
 
-void list_studies() {
-  for (const Study& study : studies()) fmt::print("{:<16} {}\n", study.name, study.what);
+void list_studies(const CommonOptions& common) {
+  Json list = Json::array();
+  for (const Study& study : studies()) {
+    fmt::print("{:<16} {}\n", study.name, study.what);
+    list.push_back({{"name", study.name}, {"what", study.what}});
+  }
+  if (!common.json.empty()) write_json(common.json, list);
 }
 
 struct StudyCommand {
@@ -36,7 +41,10 @@ struct StudyCommand {
 void add_study_commands(CLI::App& program) {
   CLI::App* const group = program.add_subcommand("study", "Re-run a published result, small and honestly");
   group->require_subcommand(1);
-  add_command(*group, "list", "The studies there are", "sememe study list")->callback(list_studies);
+  const auto common = std::make_shared<CommonOptions>();
+  CLI::App* const list = add_command(*group, "list", "The studies there are", "sememe study list");
+  add_common_options(*list, *common);
+  list->callback([common] { list_studies(*common); });
   for (const Study& study : studies()) {
     const std::string name(study.name);
     const auto command = std::make_shared<StudyCommand>();

@@ -38,6 +38,7 @@ Json origin_of(const LanguageModel& model, const std::filesystem::path& text, co
               {"text_fingerprint", fingerprint(text)},
               {"tokens", options.tokens},
               {"batch_tokens", options.batch_tokens}};
+  if (!options.interventions.empty()) origin["interventions"] = options.interventions;
   if (const std::vector<Site> sites = find_sites(*model.network, options.site); sites.size() > 1)
     for (const Site& site : sites) origin["parts"].push_back(site.width);
   if (options.gradients)

@@ -37,6 +37,7 @@ struct CaptureOptions {
   bool gradients = false;
   GradientLoss gradient_loss{};
   bool half = true;  ///< float16 on disk
+  Json interventions = Json::array();  ///< that act on the model meanwhile, as they are noted in the store
   torch::Device device = torch::kCPU;
 };
 

@@ -196,23 +196,23 @@ torch::Tensor Transformer::run(const torch::Tensor& inputs, SiteVisitor& visitor
   if (past + inputs.size(1) > config_.context)
     fail("{} tokens do not fit the transformer's context of {}", past + inputs.size(1), config_.context);
   size_t site = 0;
-  torch::Tensor stream = visitor.visit(sites_[site++], embed(inputs, past));
+  torch::Tensor stream = pass(sites_[site++], embed(inputs, past), visitor);
   for (int64_t layer = 0; layer < config_.layers; ++layer) {
     const Block& block = *blocks_[layer];
     if (visitor.finished()) return {};
-    const torch::Tensor attention = visitor.visit(sites_[site++], attend(block, stream, layer, cache));
+    const torch::Tensor attention = pass(sites_[site++], attend(block, stream, layer, cache), visitor);
     if (visitor.finished()) return {};
     stream = stream + attention;
-    const torch::Tensor input = visitor.visit(sites_[site++], normalize(stream, block.mlp_norm, block.mlp_norm_bias));
+    const torch::Tensor input = pass(sites_[site++], normalize(stream, block.mlp_norm, block.mlp_norm_bias), visitor);
     if (visitor.finished()) return {};
-    const torch::Tensor hidden = visitor.visit(sites_[site++], activate(block, input));
+    const torch::Tensor hidden = pass(sites_[site++], activate(block, input), visitor);
     if (visitor.finished()) return {};
-    const torch::Tensor mlp = visitor.visit(sites_[site++], torch::linear(hidden, block.down, block.down_bias));
+    const torch::Tensor mlp = pass(sites_[site++], torch::linear(hidden, block.down, block.down_bias), visitor);
     if (visitor.finished()) return {};
-    stream = visitor.visit(sites_[site++], stream + mlp);
+    stream = pass(sites_[site++], stream + mlp, visitor);
   }
   if (visitor.finished()) return {};
-  const torch::Tensor normed = visitor.visit(sites_[site], final_norm(stream));
+  const torch::Tensor normed = pass(sites_[site], final_norm(stream), visitor);
   if (visitor.finished()) return {};
   if (cache) cache->tokens += inputs.size(1);
   return torch::linear(normed, head());

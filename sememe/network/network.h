@@ -5,8 +5,10 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace sememe {
@@ -44,6 +46,19 @@ class Network : public torch::nn::Module {
 
   /// The training loss, one number, of forward()'s output against batch.targets.
   virtual torch::Tensor loss(const torch::Tensor& output, const Batch& batch) const = 0;
+
+  /// From now on `visitor` visits every pass, before the visitor that forward() is given. It cannot end a pass.
+  void add_visitor(std::shared_ptr<SiteVisitor> visitor) { visitors_.push_back(std::move(visitor)); }
+
+ protected:
+  /// What flows on from a site: forward() calls this with the tensor there and its visitor.
+  torch::Tensor pass(const Site& site, torch::Tensor value, SiteVisitor& visitor) const {
+    for (const std::shared_ptr<SiteVisitor>& each : visitors_) value = each->visit(site, std::move(value));
+    return visitor.visit(site, std::move(value));
+  }
+
+ private:
+  std::vector<std::shared_ptr<SiteVisitor>> visitors_;
 };
 
 /// The site called `name`.

@@ -162,4 +162,22 @@ for command in [["model", "generate"], ["model", "evaluate"], ["dictionary", "st
     text = run(*command, "--help").stdout
     check("help of " + " ".join(command), all(word in text for word in ["Example", "--dictionary"]), text)
 
+# What else runs the model takes the file too: what is captured under an edit is what the edit leaves
+strong = save("strong.json", "--add", f"{first}=8")
+edited, plain = root / "edited", root / "plain"
+for folder, more in [(plain, []), (edited, ["--intervention", strong])]:
+    works(f"capture {folder.name}", "capture", "--model", MODEL, "--site", SITE, "--text", heldout, "--tokens", 500, "--dtype", "float32", "--out",
+          folder, *more)
+rows = {folder.name: load_file(folder / "shard-00000.safetensors")["activations"] for folder in (plain, edited)}
+check("the edit is in the captured rows", np.abs(rows["edited"] - rows["plain"]).max() > 1e-3)
+refused("a capture under another edit is not continued", 1, ["other settings"], "capture", "--model", MODEL, "--site", SITE, "--text", heldout,
+        "--tokens", 500, "--dtype", "float32", "--out", edited)
+for name, more in [("plain", []), ("edited", ["--intervention", strong])]:
+    works(f"evaluate {name}", "dictionary", "evaluate", "--dictionary", topk, "--model", MODEL, "--text", heldout, "--tokens", 1000, "--json",
+          root / f"evaluation-{name}.json", *more)
+plain, edited = read(root / "evaluation-plain.json"), read(root / "evaluation-edited.json")
+check("a dictionary is evaluated on the edited model", edited.get("ce_clean", 0) > plain.get("ce_clean", 9) + 0.1,
+      [edited.get("ce_clean"), plain.get("ce_clean")])
+check("and says so", len(edited.get("interventions", [])) == 1 and "interventions" not in plain)
+
 finish()

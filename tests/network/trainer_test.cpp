@@ -32,7 +32,7 @@ class TwoLayers : public Network {
   }
   const std::vector<Site>& sites() const override { return sites_; }
   torch::Tensor forward(const Batch& batch, SiteVisitor& visitor) override {
-    const torch::Tensor hidden = visitor.visit(sites_[0], torch::tanh(torch::linear(batch.inputs, first_)));
+    const torch::Tensor hidden = pass(sites_[0], torch::tanh(torch::linear(batch.inputs, first_)), visitor);
     return torch::linear(hidden, second_, bias_);
   }
   torch::Tensor loss(const torch::Tensor& output, const Batch& batch) const override {
