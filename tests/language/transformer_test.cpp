@@ -77,7 +77,7 @@ TEST_P(EachFamily, WhatTheVisitorReturnsFlowsOn) {
 TEST_P(EachFamily, SitesHaveTheWidthsOfTheConfig) {
   const auto network = small_transformer(GetParam());
   for (const Site& site : network->sites()) EXPECT_EQ(site.width, site.name.ends_with("mlp.act") ? 20 : 16) << site.name;
-  EXPECT_EQ(network->sites().size(), 2u + 2 * 4);
+  EXPECT_EQ(network->sites().size(), 2u + 2 * 5);
 }
 
 TEST_P(EachFamily, NoSiteIsVisitedAfterTheOneThatFinishes) {
