@@ -49,8 +49,10 @@ void refuse_foreign_options(const Architecture& architecture, const DictionaryTr
                                                      {"prefixes", options.prefixes.has_value()}};
   for (const auto& [name, is_given] : given)
     if (is_given && !architecture.takes(name))
-      fail_usage("--{}: --architecture {} has no such option; its own are --{}", name, architecture.name,
-                 fmt::join(architecture.options, ", --"));
+      fail_usage("--{}: --architecture {} has no such option; {}{}", name, architecture.name,
+                 architecture.options.empty() ? "it has none of its own" : "its own are --", fmt::join(architecture.options, ", --"));
+  if (architecture.rate == 0 && options.learning_rate > 0)
+    fail_usage("--learning-rate: --architecture {} has no such option; it learns without gradients", architecture.name);
 }
 
 void check_options(const ActivationStore& store, const DictionaryTrainingOptions& options) {

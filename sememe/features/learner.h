@@ -57,6 +57,9 @@ ActivationStatistics measure_activations(const torch::Tensor& sample);
 /// The point of least summed distance to the rows (Weiszfeld 1937, Vardi & Zhang 2000), float64 inside; at most 100 rounds.
 torch::Tensor geometric_median(const torch::Tensor& rows);
 
+/// @throws Error unless rows is [n, width], or naming the first row with a value that is NaN or infinite
+void check_rows(const torch::Tensor& rows, int64_t width);
+
 /// Copies the tensors of a checkpoint into those of state().
 /// @throws Error naming file and tensor if one is missing or of another shape or type
 void restore_tensors(const NamedTensors& state, const SafetensorsFile& file);
