@@ -11,6 +11,7 @@
 #include "sememe/features/gradient_top_k.h"
 #include "sememe/features/interchange/format.h"
 #include "sememe/features/jump_relu.h"
+#include "sememe/features/kmeans.h"
 #include "sememe/features/matryoshka.h"
 #include "sememe/features/relu.h"
 #include "sememe/features/semi_nmf_dictionary.h"
@@ -21,6 +22,7 @@ namespace sememe {
 namespace {
 
 constexpr double kWithoutMomentum = 0.3;  // Adam with beta1 = 0 takes larger steps at the same rate
+constexpr double kNoRate = 0.0;           // nothing is learnt by gradients
 
 }  // namespace
 
@@ -46,6 +48,7 @@ std::span<const Architecture> architectures() {
                    {"sparsity", "penalty", "target-l0"}, kWithoutMomentum, load_threshold, learn_jump_relu},
       Architecture{"attribution", "as relu, penalised also by influence on the loss (Anthropic 2024)", true,
                    {"sparsity", "target-l0", "attribution", "unexplained"}, 1.0, load_threshold, learn_attribution},
+      Architecture{"kmeans", "the nearest of spherical k-means' centroids (Coates & Ng 2012)", false, {}, kNoRate, load_top_k, learn_kmeans},
   };
   return all;
 }
