@@ -13,6 +13,7 @@
 #include "sememe/features/jump_relu.h"
 #include "sememe/features/kmeans.h"
 #include "sememe/features/matryoshka.h"
+#include "sememe/features/pca.h"
 #include "sememe/features/relu.h"
 #include "sememe/features/semi_nmf_dictionary.h"
 #include "sememe/features/threshold_dictionary.h"
@@ -49,6 +50,7 @@ std::span<const Architecture> architectures() {
       Architecture{"attribution", "as relu, penalised also by influence on the loss (Anthropic 2024)", true,
                    {"sparsity", "target-l0", "attribution", "unexplained"}, 1.0, load_threshold, learn_attribution},
       Architecture{"kmeans", "the nearest of spherical k-means' centroids (Coates & Ng 2012)", false, {}, kNoRate, load_top_k, learn_kmeans},
+      Architecture{"pca", "the k largest principal components of each row (Pearson 1901)", false, {"k"}, kNoRate, load_top_k, learn_pca},
   };
   return all;
 }
