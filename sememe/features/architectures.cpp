@@ -9,6 +9,7 @@
 #include "sememe/features/gated.h"
 #include "sememe/features/gated_dictionary.h"
 #include "sememe/features/gradient_top_k.h"
+#include "sememe/features/ica.h"
 #include "sememe/features/interchange/format.h"
 #include "sememe/features/jump_relu.h"
 #include "sememe/features/kmeans.h"
@@ -51,6 +52,7 @@ std::span<const Architecture> architectures() {
                    {"sparsity", "target-l0", "attribution", "unexplained"}, 1.0, load_threshold, learn_attribution},
       Architecture{"kmeans", "the nearest of spherical k-means' centroids (Coates & Ng 2012)", false, {}, kNoRate, load_top_k, learn_kmeans},
       Architecture{"pca", "the k largest principal components of each row (Pearson 1901)", false, {"k"}, kNoRate, load_top_k, learn_pca},
+      Architecture{"ica", "the k largest independent components of each row (Hyvarinen 1999)", false, {"k"}, kNoRate, load_top_k, learn_ica},
   };
   return all;
 }
