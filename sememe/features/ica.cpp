@@ -47,7 +47,7 @@ FastIca fast_ica(const torch::Tensor& whitened, const FastIcaOptions& options) {
     result.unmixing = next;
     progress.update(++result.iterations, fmt::format("turned {:.1e}", result.turned));
     if (result.turned < options.tolerance) break;
-    if (interrupted()) throw Interrupted("interrupted in FastICA; --resume goes on from the last checkpoint");
+    if (interrupted()) throw Interrupted("interrupted in FastICA; nothing was written");
   }
   return result;
 }

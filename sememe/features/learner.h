@@ -78,7 +78,7 @@ class DictionaryLearner {
  public:
   virtual ~DictionaryLearner() = default;
   /// One step on rows.activations [batch, width] (and, where the architecture needs them, rows.gradients).
-  /// @throws Error if the loss is NaN or infinite
+  /// @throws Error if the loss is NaN or infinite; Interrupted from a step of minutes, which then has changed nothing
   virtual StepReport step(const ActivationRows& rows, double learning_rate) = 0;
   /// The dictionary learnt so far, for inputs as they were given to step(). `origin` is kept in its config.
   virtual std::shared_ptr<Dictionary> dictionary(const Json& origin) const = 0;
