@@ -69,7 +69,7 @@ void add_train_command(CLI::App& group) {
   app->add_option("--batch", options.batch, "Rows a step")->capture_default_str();
   app->add_option("--out", command->out, "Folder to write")->required();
   app->add_option("--learning-rate", options.learning_rate,
-                  "0 takes 0.005 / sqrt(latents / 1024), and 0.3 of it for gated and jumprelu")
+                  "0 takes 0.005 / sqrt(latents / 1024), and 0.3 of it for gated and jumprelu; kmeans, pca and ica have none")
       ->capture_default_str();
   app->add_option("--decay", options.decay, "Last share of the run in which the rate falls to 0")->capture_default_str();
   app->add_option("--auxiliary-k", options.auxiliary_k,

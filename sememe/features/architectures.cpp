@@ -10,9 +10,12 @@
 #include "sememe/features/gated.h"
 #include "sememe/features/gated_dictionary.h"
 #include "sememe/features/gradient_top_k.h"
+#include "sememe/features/ica.h"
 #include "sememe/features/interchange/format.h"
 #include "sememe/features/jump_relu.h"
+#include "sememe/features/kmeans.h"
 #include "sememe/features/matryoshka.h"
+#include "sememe/features/pca.h"
 #include "sememe/features/relu.h"
 #include "sememe/features/semi_nmf_dictionary.h"
 #include "sememe/features/threshold_dictionary.h"
@@ -23,6 +26,7 @@ namespace sememe {
 namespace {
 
 constexpr double kWithoutMomentum = 0.3;  // Adam with beta1 = 0 takes larger steps at the same rate
+constexpr double kNoRate = 0.0;           // nothing is learnt by gradients
 
 }  // namespace
 
@@ -52,6 +56,9 @@ std::span<const Architecture> architectures() {
                    load_threshold, learn_crosscoder},
       Architecture{"transcoder", "as relu, from what enters a part of the network to what leaves it (Dunefsky et al. 2024)", false,
                    {"sparsity", "target-l0"}, 1.0, load_threshold, learn_transcoder},
+      Architecture{"kmeans", "the nearest of spherical k-means' centroids (Coates & Ng 2012)", false, {}, kNoRate, load_top_k, learn_kmeans},
+      Architecture{"pca", "the k largest principal components of each row (Pearson 1901)", false, {"k"}, kNoRate, load_top_k, learn_pca},
+      Architecture{"ica", "the k largest independent components of each row (Hyvarinen 1999)", false, {"k"}, kNoRate, load_top_k, learn_ica},
   };
   return all;
 }

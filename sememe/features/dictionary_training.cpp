@@ -49,8 +49,10 @@ void refuse_foreign_options(const Architecture& architecture, const DictionaryTr
                                                      {"prefixes", options.prefixes.has_value()}};
   for (const auto& [name, is_given] : given)
     if (is_given && !architecture.takes(name))
-      fail_usage("--{}: --architecture {} has no such option; its own are --{}", name, architecture.name,
-                 fmt::join(architecture.options, ", --"));
+      fail_usage("--{}: --architecture {} has no such option; {}{}", name, architecture.name,
+                 architecture.options.empty() ? "it has none of its own" : "its own are --", fmt::join(architecture.options, ", --"));
+  if (architecture.rate == 0 && options.learning_rate > 0)
+    fail_usage("--learning-rate: --architecture {} has no such option; it learns without gradients", architecture.name);
 }
 
 void check_options(const ActivationStore& store, const DictionaryTrainingOptions& options) {
@@ -196,7 +198,13 @@ class Training {
   }
 
   void one_step() {
-    last_ = learner_->step(rows_->next(options_.batch), rate_at(step_));
+    const auto before = rows_->position();
+    try {
+      last_ = learner_->step(rows_->next(options_.batch), rate_at(step_));
+    } catch (const Interrupted&) {  // a step of minutes, which has changed nothing
+      rows_->seek(before);
+      stop();
+    }
     ++step_;
     since_point_.add(last_);
     if (step_ > steps_ - std::max<int64_t>(1, steps_ / 20)) final_.add(last_);
@@ -208,13 +216,17 @@ class Training {
 
   void save_if_due() {
     const auto now = std::chrono::steady_clock::now();
-    const bool stop = interrupted();
     const bool due = options_.checkpoint_every > 0 ? step_ % options_.checkpoint_every == 0
                                                    : std::chrono::duration<double>(now - saved_at_).count() > kCheckpointSeconds;
-    if (!stop && !due) return;
+    if (interrupted()) stop();
+    if (!due) return;
     save_checkpoint();
     saved_at_ = now;
-    if (stop) throw Interrupted(fmt::format("interrupted at step {} of {}; continue with --resume", step_, steps_));
+  }
+
+  [[noreturn]] void stop() const {
+    save_checkpoint();
+    throw Interrupted(fmt::format("interrupted at step {} of {}; continue with --resume", step_, steps_));
   }
 
   void save_checkpoint() const {

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "sememe/base/error.h"
+#include "sememe/features/autoencoder_weights.h"
 
 namespace sememe {
 
@@ -27,6 +28,13 @@ torch::Tensor geometric_median(const torch::Tensor& rows) {
     if (moved < 1e-5) break;
   }
   return median.to(torch::kFloat);
+}
+
+void check_rows(const torch::Tensor& rows, int64_t width) {
+  check_inputs(rows, width);
+  const torch::Tensor good = rows.isfinite().all(1);
+  if (!good.all().item<bool>())
+    fail("row {} of the batch holds a value that is NaN or infinite", good.logical_not().nonzero()[0].item<int64_t>());
 }
 
 void restore_tensors(const NamedTensors& state, const SafetensorsFile& file) {

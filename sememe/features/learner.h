@@ -65,6 +65,9 @@ ActivationStatistics measure_activations(const torch::Tensor& sample, std::vecto
 /// The point of least summed distance to the rows (Weiszfeld 1937, Vardi & Zhang 2000), float64 inside; at most 100 rounds.
 torch::Tensor geometric_median(const torch::Tensor& rows);
 
+/// @throws Error unless rows is [n, width], or naming the first row with a value that is NaN or infinite
+void check_rows(const torch::Tensor& rows, int64_t width);
+
 /// Copies the tensors of a checkpoint into those of state().
 /// @throws Error naming file and tensor if one is missing or of another shape or type
 void restore_tensors(const NamedTensors& state, const SafetensorsFile& file);
@@ -83,7 +86,7 @@ class DictionaryLearner {
  public:
   virtual ~DictionaryLearner() = default;
   /// One step on rows.activations [batch, width] (and, where the architecture needs them, rows.gradients).
-  /// @throws Error if the loss is NaN or infinite
+  /// @throws Error if the loss is NaN or infinite; Interrupted from a step of minutes, which then has changed nothing
   virtual StepReport step(const ActivationRows& rows, double learning_rate) = 0;
   /// The dictionary learnt so far, for inputs as they were given to step(). `origin` is kept in its config.
   virtual std::shared_ptr<Dictionary> dictionary(const Json& origin) const = 0;

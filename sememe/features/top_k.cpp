@@ -20,8 +20,8 @@ constexpr int64_t kPartBytes = int64_t{16} << 20;  // pre-activations of dead la
 
 }  // namespace
 
-TopKDictionary::TopKDictionary(AutoencoderWeights weights, int64_t k, Json config)
-    : Autoencoder(std::move(weights), std::move(config)), k_(k), encoder_(weights_.encoder) {}
+TopKDictionary::TopKDictionary(AutoencoderWeights weights, int64_t k, Json config, std::string architecture)
+    : Autoencoder(std::move(weights), std::move(config)), k_(k), architecture_(std::move(architecture)), encoder_(weights_.encoder) {}
 
 SparseCodes TopKDictionary::select(const torch::Tensor& x, const torch::Tensor& gradients, const ScreenedMatrix* decoder,
                                    const kernels::TopKOptions& options) const {
@@ -275,7 +275,8 @@ void TopKLearner::restore(const SafetensorsFile& file) {
 std::shared_ptr<Dictionary> load_top_k(const Json& config, const SafetensorsFile& file) {
   AutoencoderWeights weights = AutoencoderWeights::load(config, file);
   const int64_t k = load_k(config, file, weights.latents());
-  return std::make_shared<TopKDictionary>(std::move(weights), k, config);
+  return std::make_shared<TopKDictionary>(std::move(weights), k, config,
+                                          json_member<std::string>(config, "architecture", config_path(file)));
 }
 
 std::unique_ptr<DictionaryLearner> learn_top_k(const LearnerOptions& options, const ActivationStatistics& statistics) {

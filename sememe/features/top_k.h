@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "sememe/features/autoencoder.h"
@@ -21,10 +22,11 @@ namespace sememe {
 
 class TopKDictionary : public Autoencoder {
  public:
-  /// @param config what save() writes besides architecture, sizes and k, e.g. where the dictionary was learnt
-  TopKDictionary(AutoencoderWeights weights, int64_t k, Json config);
+  /// @param config       what save() writes besides architecture, sizes and k, e.g. where the dictionary was learnt
+  /// @param architecture the name in the registry under which it was learnt
+  TopKDictionary(AutoencoderWeights weights, int64_t k, Json config, std::string architecture = "topk");
 
-  std::string architecture() const override { return "topk"; }
+  std::string architecture() const override { return architecture_; }
   using Dictionary::encode;
   /// @throws Error if x is not [n, width] or holds NaN
   SparseCodes encode(const torch::Tensor& x) const override;
@@ -39,6 +41,7 @@ class TopKDictionary : public Autoencoder {
 
  private:
   int64_t k_;
+  std::string architecture_;
   ScreenedMatrix encoder_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <csignal>
 #include <cstdlib>
@@ -45,18 +46,19 @@ class InterruptedTraining : public TrainingFolder {
     TrainingFolder::SetUp();
     store_ = std::make_unique<ActivationStore>(small());
   }
-  void interrupt_until(int64_t step) {
+  /// @param undone runs more, of which each ends within its step
+  void interrupt_until(int64_t step, int64_t undone = 0) {
     ::testing::FLAGS_gtest_death_test_style = "threadsafe";
     setenv("INTERRUPTED_TRAINING", (folder_ / "d.checkpoint").c_str(), 0);  // the other process has another folder
-    EXPECT_EXIT(leave_checkpoint(step), ::testing::ExitedWithCode(0), "");
+    EXPECT_EXIT(leave_checkpoint(step, undone), ::testing::ExitedWithCode(0), "");
     unsetenv("INTERRUPTED_TRAINING");
     ASSERT_TRUE(std::filesystem::exists(folder_ / "d.checkpoint"));
   }
-  [[noreturn]] void leave_checkpoint(int64_t last) {
+  [[noreturn]] void leave_checkpoint(int64_t last, int64_t undone) {
     catch_interrupts();
     std::raise(SIGINT);
-    for (int64_t step = 1; step <= last; ++step)
-      if (!contains(message(*store_, resumed()), {fmt::format("interrupted at step {} of ", step), "--resume"})) std::exit(1);
+    for (int64_t run = 1; run <= last + undone; ++run)
+      if (!contains(message(*store_, resumed()), {fmt::format("interrupted at step {} of ", std::min(run, last)), "--resume"})) std::exit(1);
     const bool left = std::filesystem::exists(folder_ / "d");
     std::filesystem::rename(folder_ / "d.checkpoint", std::getenv("INTERRUPTED_TRAINING"));
     std::filesystem::remove_all(folder_);
@@ -123,6 +125,24 @@ TEST_F(InterruptedTraining, EndsInTheSameDictionary) {
 TEST_F(InterruptedTraining, DrawsTheSameCurve) {
   options_.batch = 50;  // 400 steps are 200 points, and 31 end within one
   interrupt_until(31);
+  expect_the_same_as_uninterrupted();
+}
+
+TEST_F(InterruptedTraining, EndsInTheSameKMeans) {
+  options_ = {.architecture = "kmeans", .latents = 64, .tokens = 20000, .batch = 500, .dead_after = 1500};
+  interrupt_until(20);
+  expect_the_same_as_uninterrupted();
+}
+
+TEST_F(InterruptedTraining, EndsInTheSamePrincipalComponents) {
+  options_ = {.architecture = "pca", .latents = 32, .k = 4, .tokens = 20000, .batch = 500};
+  interrupt_until(20);
+  expect_the_same_as_uninterrupted();
+}
+
+TEST_F(InterruptedTraining, EndsInTheSameIndependentComponentsWhereFastIcaItselfWasInterrupted) {
+  options_ = {.architecture = "ica", .latents = 32, .k = 4, .tokens = 20000, .batch = 500};
+  interrupt_until(38, 2);
   expect_the_same_as_uninterrupted();
 }
 
