@@ -64,7 +64,7 @@ struct Plan {
 
 Plan plan_of(bool full) {
   if (full) return {75, 100, 1000, 8, 50, 1'500'000, 5'000'000, {50, 100, 200}, {0.01, 0.05, 0.1, 1.0}};
-  return {50, 50, 500, 4, 30, 300'000, 600'000, {}, {}};
+  return {40, 50, 300, 4, 30, 200'000, 400'000, {}, {}};
 }
 
 double mean(const std::vector<double>& values) {
