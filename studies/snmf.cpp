@@ -64,7 +64,7 @@ struct Plan {
 
 Plan plan_of(bool full) {
   if (full) return {75, 100, 1000, 8, 50, 1'500'000, 5'000'000, {50, 100, 200}, {0.01, 0.05, 0.1, 1.0}};
-  return {40, 50, 300, 4, 30, 200'000, 400'000, {}, {}};
+  return {40, 50, 300, 8, 30, 200'000, 400'000, {}, {}};
 }
 
 double mean(const std::vector<double>& values) {
@@ -307,9 +307,11 @@ std::vector<int64_t> labels_of(const std::vector<Reading>& readings) {
 struct Steered {
   double score = 0.0, concept_score = 0.0, fluency = 0.0, kl = 0.0;  // means over samples of the best setting
   int sign = 0;                                                       // 0: no target was reached
+  double crossed = 0.0;  // the setting chosen by one half of the samples, scored by the other: the best of many noisy means is too high
   std::string sample;
   Json json() const {
-    return {{"score", score}, {"concept", concept_score}, {"fluency", fluency}, {"kl", kl}, {"sign", sign}, {"sample", sample}};
+    return {{"score", score}, {"concept", concept_score}, {"fluency", fluency}, {"kl", kl}, {"sign", sign}, {"crossed", crossed},
+            {"sample", sample}};
   }
 };
 
@@ -363,8 +365,10 @@ class Steering {
     SiteVisitor nobody;
     const torch::Tensor unsteered = log_probabilities(samples, nobody), steered = log_probabilities(samples, while_reading);
     Steered best;
+    std::array<std::vector<double>, 2> halves;  // of each reached setting, sums over even and odd samples
     for (int64_t i = 0; i < settings; ++i) {
       if (!reached[i]) continue;
+      for (std::vector<double>& half : halves) half.push_back(0.0);
       Steered here;
       here.kl = kTargets[i / 2];
       here.sign = i % 2 == 0 ? 1 : -1;
@@ -375,12 +379,15 @@ class Steering {
         const double fluent = fluency_score(log_likelihood(unsteered[row], samples[row]), unsteered_);
         const auto share = 1.0 / static_cast<double>(plan_.samples);
         here.score += share * harmonic_mean(about, fluent);
+        halves[row % 2].back() += 2.0 * share * harmonic_mean(about, fluent);
         here.concept_score += share * about;
         here.fluency += share * fluent;
       }
       here.sample = shown(model_.tokenizer.decode(samples[i * plan_.samples]));
       if (best.sign == 0 || here.score > best.score) best = here;
     }
+    for (size_t half = 0; half < 2 && !halves[0].empty(); ++half)
+      best.crossed += 0.5 * halves[1 - half][std::max_element(halves[half].begin(), halves[half].end()) - halves[half].begin()];
     if (interrupted()) throw Interrupted("stopped while steering; nothing was written");
     return best;
   }
@@ -551,6 +558,7 @@ class Run {
     const torch::Tensor atoms = topk->atoms(), random = random_directions();
     Steering steering(model_, plan_, split_.judged, options_.seed);
     std::vector<double> ours, of_topk, of_mean, of_random;
+    std::array<double, 4> crossed{};  // means over concepts, in the order of the methods
     Json cells = Json::array();
     Progress progress("steer", kNumConcepts, "concepts");
     for (int64_t label = 0; label < kNumConcepts; ++label) {
@@ -563,6 +571,8 @@ class Run {
       of_topk.push_back(by_latent.score);
       of_mean.push_back(by_mean.score);
       of_random.push_back(by_random.score);
+      const std::array methods = {&by_feature, &by_latent, &by_mean, &by_random};
+      for (size_t i = 0; i < methods.size(); ++i) crossed[i] += methods[i]->crossed / static_cast<double>(kNumConcepts);
       cells.push_back({{"concept", kConcepts[label]}, {"feature", feature}, {"feature_share", readings_[feature].shares[label]},
                        {"latent", latent}, {"latent_share", latents[latent].shares[label]}, {"snmf", by_feature.json()},
                        {"topk", by_latent.json()}, {"diffmean", by_mean.json()}, {"random", by_random.json()}});
@@ -581,6 +591,8 @@ class Run {
           landed >= 0.9);
     result_.details["steering"] = {{"p_topk", p_topk}, {"p_random", p_random},
                                    {"p_diffmean", paired_bootstrap_p(ours, of_mean, options_.seed)},
+                                   {"crossed_snmf", crossed[0]}, {"crossed_topk", crossed[1]},
+                                   {"crossed_diffmean", crossed[2]}, {"crossed_random", crossed[3]},
                                    {"concepts", cells}, {"judges", steering.judges(split_.fitted)}};
     result_.details["bisection"] = {{"asked", steering.asked()}, {"reachable", steering.reachable()}, {"landed", steering.landed()}};
   }
