@@ -180,13 +180,13 @@ TEST(Generate, TopPKeepsTheLikeliestThatHoldThisMuch) {
   model = bigram_model({{{end, a}, logit(0.6)}, {{end, b}, logit(0.3)}, {{end, c}, logit(0.1)}});
   const auto share_of_a = [&](double top_p) {
     int count = 0;
-    for (uint64_t seed = 0; seed < 2000; ++seed)
+    for (uint64_t seed = 0; seed < 500; ++seed)
       count += continue_text(model, "", {.tokens = 1, .temperature = 1.0, .top_k = 0, .seed = seed, .top_p = top_p}) == "a";
-    return count / 2000.0;
+    return count / 500.0;
   };
   EXPECT_EQ(share_of_a(0.3), 1.0);
-  EXPECT_NEAR(share_of_a(0.8), 0.6 / 0.9, 0.04);
-  EXPECT_NEAR(share_of_a(1.0), 0.6, 0.04);
+  EXPECT_NEAR(share_of_a(0.65), 0.6 / 0.9, 0.06);
+  EXPECT_NEAR(share_of_a(1.0), 0.6, 0.06);
   EXPECT_THROW(continue_text(model, "", {.top_p = 0.0}), UsageError);
 }
 
