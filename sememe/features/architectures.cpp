@@ -46,6 +46,8 @@ std::span<const Architecture> architectures() {
                    {"sparsity", "penalty", "target-l0"}, kWithoutMomentum, load_threshold, learn_jump_relu},
       Architecture{"attribution", "as relu, penalised also by influence on the loss (Anthropic 2024)", true,
                    {"sparsity", "target-l0", "attribution", "unexplained"}, 1.0, load_threshold, learn_attribution},
+      Architecture{"snmf", "features of few units, by dictionary factorize, not here (Shafran et al. 2025)", false, {}, 1.0, load_semi_nmf,
+                   learn_semi_nmf},
   };
   return all;
 }
