@@ -257,11 +257,6 @@ torch::Tensor random_sparse_directions(int64_t count, int64_t width, int64_t uni
   return directions;
 }
 
-torch::Tensor cosines_with(const torch::Tensor& rows, const torch::Tensor& directions) {
-  const auto unit_rows = [](const torch::Tensor& m) { return m / m.norm(2, {1}, true).clamp_min(1e-12); };
-  return torch::mm(unit_rows(rows), unit_rows(directions).t());
-}
-
 struct Detection {
   std::vector<double> scores;      // S_CD with 5 activating and 5 neutral sentences
   std::vector<double> all_scores;  // the same with every held-out sentence
@@ -277,17 +272,15 @@ struct Detection {
 
 /// @param labels of the directions; those of -1 are left out
 Detection detect(const torch::Tensor& directions, const std::vector<int64_t>& labels, const LabelledTokens& heldout, uint64_t seed) {
-  const torch::Tensor cosines = cosines_with(heldout.activations, directions);
-  const auto sentences = static_cast<int64_t>(heldout.offsets.size()) - 1;
+  const torch::Tensor scores = sentence_scores(heldout, directions);
   Detection detection;
   for (size_t i = 0; i < labels.size(); ++i) {
     if (labels[i] < 0) continue;
     RandomStream stream(seed, fmt::format("snmf/detection/{}", i));
     std::vector<double> activating, neutral;
-    for (const int64_t sentence : permutation(sentences, stream)) {
-      const int64_t begin = heldout.offsets[sentence], count = heldout.offsets[sentence + 1] - begin;
-      const double score = cosines.select(1, static_cast<int64_t>(i)).narrow(0, begin, count).max().item<double>();
-      (heldout.labels[begin] == labels[i] ? activating : neutral).push_back(score);
+    for (const int64_t sentence : permutation(scores.size(0), stream)) {
+      const int64_t label = heldout.labels[heldout.offsets[sentence]];
+      (label == labels[i] ? activating : neutral).push_back(scores[sentence][static_cast<int64_t>(i)].item<double>());
     }
     detection.all_scores.push_back(detection_score(activating, neutral));
     detection.scores.push_back(detection_score(std::span(activating).first(kSentences), std::span(neutral).first(kSentences)));

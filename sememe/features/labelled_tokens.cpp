@@ -75,9 +75,17 @@ double chance_purity(std::span<const int64_t> labels, int64_t num_labels, uint64
   return sum / static_cast<double>(draws);
 }
 
-double sentence_score(const torch::Tensor& direction, const torch::Tensor& rows) {
-  const torch::Tensor norms = rows.norm(2, {1}) * direction.norm();
-  return (torch::mv(rows, direction) / norms.clamp_min(1e-12)).max().item<double>();
+torch::Tensor cosines_with(const torch::Tensor& rows, const torch::Tensor& directions) {
+  const auto unit_rows = [](const torch::Tensor& m) { return m / m.norm(2, {1}, true).clamp_min(1e-12); };
+  return torch::mm(unit_rows(rows), unit_rows(directions).t());
+}
+
+torch::Tensor sentence_scores(const LabelledTokens& tokens, const torch::Tensor& directions) {
+  const torch::Tensor cosines = cosines_with(tokens.activations, directions);
+  std::vector<torch::Tensor> scores;
+  for (size_t i = 0; i + 1 < tokens.offsets.size(); ++i)
+    scores.push_back(std::get<0>(cosines.narrow(0, tokens.offsets[i], tokens.offsets[i + 1] - tokens.offsets[i]).max(0)));
+  return torch::stack(scores);
 }
 
 double detection_score(std::span<const double> activating, std::span<const double> neutral) {

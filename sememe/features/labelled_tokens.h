@@ -21,12 +21,7 @@ struct LabelledTokens {
   std::vector<int64_t> labels;     ///< [tokens] label of that sentence
   std::vector<int64_t> offsets;    ///< [sentences + 1] sentence i holds tokens [offsets[i], offsets[i + 1])
 
-  int64_t tokens() const { return static_cast<int64_t>(ids.size()); }
-  /// Rows of one sentence.
-  torch::Tensor rows_of(int64_t sentence) const {
-    return activations.narrow(0, offsets[sentence], offsets[sentence + 1] - offsets[sentence]);
-  }
-};
+  int64_t tokens() const { return static_cast<int64_t>(ids.size()); }};
 
 /// Runs the model over each sentence by itself, up to the site. What does not fit the context is cut off.
 /// @param labels one for each sentence
@@ -45,8 +40,11 @@ std::vector<double> leading_label_shares(const torch::Tensor& values, std::span<
 /// label that happens to be frequent is the one counted.
 double chance_purity(std::span<const int64_t> labels, int64_t num_labels, uint64_t seed, int64_t count = 25, int64_t draws = 1000);
 
-/// How strongly a sentence holds a direction: the largest cosine of the direction with its tokens' rows [tokens, width].
-double sentence_score(const torch::Tensor& direction, const torch::Tensor& rows);
+/// Cosines of rows [n, width] with directions [m, width]: [n, m]; 0 where either is zero.
+torch::Tensor cosines_with(const torch::Tensor& rows, const torch::Tensor& directions);
+
+/// How strongly each sentence holds each direction [m, width]: the largest cosine with its tokens' rows. @return [sentences, m]
+torch::Tensor sentence_scores(const LabelledTokens& tokens, const torch::Tensor& directions);
 
 /// Concept detection S_CD = log(mean score of activating sentences / mean score of neutral ones) (Shafran et al. 2025); means below 1e-6
 /// count as that.

@@ -31,7 +31,7 @@ TEST(LabelTokens, EachTokenHasTheRowTheModelGivesItInItsOwnSentence) {
   RecordSite record("blocks.0.output", true);
   const torch::NoGradGuard no_grad;
   model.network->forward({torch::tensor(inputs, torch::kInt64).unsqueeze(0), {}}, record);
-  EXPECT_TRUE(torch::allclose(tokens.rows_of(1), record.value()[0].narrow(0, 1, static_cast<int64_t>(ids.size()))));
+  EXPECT_TRUE(torch::allclose(tokens.activations.slice(0, tokens.offsets[1]), record.value()[0].narrow(0, 1, static_cast<int64_t>(ids.size()))));
   EXPECT_THROW(label_tokens(model, sentences, labels, "nowhere"), UsageError);
   const std::vector<std::string> empty = {"the cat", ""};
   EXPECT_THROW(label_tokens(model, empty, labels, "blocks.0.output"), Error);
@@ -58,9 +58,12 @@ TEST(ChancePurity, IsTheShareItselfForOneLabelAndAboveAnEqualShareForSeveral) {
   EXPECT_THROW(chance_purity(two, 2, 1, 5), Error);
 }
 
-TEST(SentenceScore, IsTheLargestCosine) {
-  const torch::Tensor rows = torch::tensor({{0.0f, 2.0f}, {3.0f, 4.0f}, {0.0f, 0.0f}});
-  EXPECT_NEAR(sentence_score(torch::tensor({2.0f, 0.0f}), rows), 0.6, 1e-6);
+TEST(SentenceScores, AreTheLargestCosinesOfEachSentence) {
+  LabelledTokens tokens;
+  tokens.activations = torch::tensor({{0.0f, 2.0f}, {3.0f, 4.0f}, {0.0f, 0.0f}, {-1.0f, 0.0f}});
+  tokens.offsets = {0, 3, 4};
+  const torch::Tensor scores = sentence_scores(tokens, torch::tensor({{2.0f, 0.0f}, {0.0f, 1.0f}}));
+  EXPECT_TRUE(torch::allclose(scores, torch::tensor({{0.6f, 1.0f}, {-1.0f, 0.0f}})));
 }
 
 TEST(DetectionScore, IsTheLogOfTheRatioOfMeans) {
