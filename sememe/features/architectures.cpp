@@ -59,6 +59,8 @@ std::span<const Architecture> architectures() {
       Architecture{"kmeans", "the nearest of spherical k-means' centroids (Coates & Ng 2012)", false, {}, kNoRate, load_top_k, learn_kmeans},
       Architecture{"pca", "the k largest principal components of each row (Pearson 1901)", false, {"k"}, kNoRate, load_top_k, learn_pca},
       Architecture{"ica", "the k largest independent components of each row (Hyvarinen 1999)", false, {"k"}, kNoRate, load_top_k, learn_ica},
+      Architecture{"snmf", "features of few units, by dictionary factorize, not here (Shafran et al. 2025)", false, {}, 1.0, load_semi_nmf,
+                   learn_semi_nmf},
   };
   return all;
 }

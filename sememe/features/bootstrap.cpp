@@ -3,12 +3,13 @@
 #include <algorithm>
 #include <cmath>
 
+#include "sememe/base/error.h"
 #include "sememe/base/random.h"
 
 namespace sememe {
 namespace {
 
-constexpr int64_t kDraws = 1000;
+constexpr int64_t kDraws = 1000, kPairedDraws = 10'000;
 
 }  // namespace
 
@@ -35,6 +36,21 @@ std::vector<std::optional<Interval>> bootstrap_intervals(const std::vector<std::
     intervals.push_back(values.empty() ? std::nullopt : std::optional(Interval{percentile(values, 2.5), percentile(values, 97.5)}));
   }
   return intervals;
+}
+
+double paired_bootstrap_p(std::span<const double> first, std::span<const double> second, uint64_t seed) {
+  if (first.empty() || first.size() != second.size()) fail("{} values cannot be paired with {}", first.size(), second.size());
+  RandomStream stream(seed, "bootstrap/paired");
+  int64_t not_above = 0;
+  for (int64_t draw = 0; draw < kPairedDraws; ++draw) {
+    double sum = 0.0;
+    for (size_t i = 0; i < first.size(); ++i) {
+      const auto pair = static_cast<size_t>(stream.below(first.size()));
+      sum += first[pair] - second[pair];
+    }
+    not_above += !(sum > 0);
+  }
+  return static_cast<double>(not_above) / static_cast<double>(kPairedDraws);
 }
 
 double percentile(std::span<const double> ascending, double percent) {

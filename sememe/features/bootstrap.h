@@ -23,6 +23,12 @@ std::vector<std::optional<Interval>> bootstrap_intervals(const std::vector<std::
                                                          const std::function<std::vector<double>(std::span<const double>)>& figures,
                                                          uint64_t seed);
 
+/// One-sided paired bootstrap: the share of 10,000 draws with replacement of the pairs in which the mean of first - second is not above 0.
+/// @param first, second of the same things, e.g. features; at least one
+/// @param seed          of the stream "bootstrap/paired"
+/// @throws Error if their numbers differ or there are none
+double paired_bootstrap_p(std::span<const double> first, std::span<const double> second, uint64_t seed);
+
 /// Percentile `percent` (0 .. 100) of ascending values, linear between neighbours. There is at least one value.
 double percentile(std::span<const double> ascending, double percent);
 

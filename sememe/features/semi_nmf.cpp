@@ -18,6 +18,7 @@ namespace {
 
 constexpr double kRidge = 1e-6;
 constexpr float kLeast = 1e-6f;       // coefficients begin above 0: the multiplicative step cannot leave it
+constexpr float kNothing = 1e-30f;    // a coefficient below this is 0
 constexpr double kDeadNorm = 1e-8;    // of a column of coefficients
 constexpr int kLloydRounds = 15;
 constexpr int64_t kTileRows = 256;
@@ -209,7 +210,9 @@ class Factorisation {
     torch::Tensor up = torch::mm((-squares).clamp_min(0), by_feature), down = torch::mm(squares.clamp_min(0), by_feature);
     const torch::Tensor positive = products.clamp_min(0);
     down.add_(positive).sub_(products).add_(kRidge);  // [P]- = [P]+ - P
-    return up.add_(positive).div_(down).clamp_min_(0).sqrt_().mul_(by_feature);
+    torch::Tensor next = up.add_(positive).div_(down).clamp_min_(0).sqrt_().mul_(by_feature);
+    // What nears 0 would become subnormal, on which products are many times slower.
+    return torch::threshold_(next, kNothing, 0);
   }
 
  private:

@@ -145,6 +145,12 @@ NearestAtoms nearest_atoms(const torch::Tensor& first, const torch::Tensor& seco
   return {all.mean(torch::kDouble).item<double>(), share_above(all, 0.7), share_above(all, 0.9)};
 }
 
+double support_overlap(const torch::Tensor& first, const torch::Tensor& second) {
+  const torch::Tensor one = first != 0, other = second != 0;
+  const auto either = (one | other).sum().item<int64_t>();
+  return either == 0 ? 1.0 : static_cast<double>((one & other).sum().item<int64_t>()) / static_cast<double>(either);
+}
+
 MatchedAtoms match_atoms(const torch::Tensor& first, const torch::Tensor& second) {
   check_widths(first, second);
   if (std::max(first.size(0), second.size(0)) > kLargestMatching)

@@ -43,6 +43,9 @@ NearestAtoms nearest_atoms(const torch::Tensor& first, const torch::Tensor& seco
 /// @throws Error naming the size if one has more than kLargestMatching atoms
 MatchedAtoms match_atoms(const torch::Tensor& first, const torch::Tensor& second);
 
+/// Jaccard index of the units that two directions [width] use: those not zero in both over those not zero in either; 1 if neither uses any.
+double support_overlap(const torch::Tensor& first, const torch::Tensor& second);
+
 /// An atom of a smaller dictionary, and the atoms of a larger one that point its way.
 struct SplitAtom {
   int64_t atom = 0;

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "sememe/base/json.h"
 #include "sememe/language/transformer.h"
@@ -43,6 +44,7 @@ struct GenerateOptions {
   double temperature = 0.8;  ///< 0 takes the most likely token
   int64_t top_k = 50;        ///< 0 keeps all
   uint64_t seed = 1;
+  double top_p = 1.0;        ///< then of these only the likeliest that hold this much of their probability; 1 keeps all
 };
 
 /// Continues `prompt` with the KV cache until end-of-text, `tokens` or the end of the context; the visitor sees the prompt (after
@@ -51,5 +53,12 @@ struct GenerateOptions {
 /// @throws Error if the prompt does not fit the context
 std::string generate(const LanguageModel& model, const std::string& prompt, const GenerateOptions& options,
                      SiteVisitor& visitor, const std::function<void(std::string_view)>& on_text = {});
+
+/// Several continuations of one prompt, side by side in one batch; the visitor sees [rows, tokens, width] at a site and may treat rows
+/// differently. Row i draws from a stream of its own, whatever the other rows do.
+/// @returns the new ids of each row, up to its end-of-text
+/// @throws Error as generate
+std::vector<std::vector<int32_t>> generate_samples(const LanguageModel& model, const std::string& prompt, int64_t rows,
+                                                   const GenerateOptions& options, SiteVisitor& visitor);
 
 }  // namespace sememe

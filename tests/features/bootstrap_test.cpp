@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "sememe/base/error.h"
 #include "sememe/base/random.h"
 
 namespace sememe {
@@ -68,6 +69,24 @@ TEST(BootstrapIntervals, NeedTwoContextsAndFiniteFigures) {
   const Interval same = *bootstrap_intervals({{2.0, 1.0}, {2.0, 1.0}}, mean_of, 1)[0];
   EXPECT_EQ(same.low, 2.0);
   EXPECT_EQ(same.high, 2.0);
+}
+
+TEST(PairedBootstrap, IsSmallForAClearDifferenceAndAHalfForNone) {
+  std::vector<double> first, second, clear;
+  RandomStream stream(5, "test");
+  for (int i = 0; i < 200; ++i) {
+    const double shared = 10.0 * stream.normal();  // pairs cancel what they share
+    first.push_back(shared + 0.1 * stream.normal());
+    second.push_back(shared + (i % 2 == 0 ? 0.1 : -0.1));
+    clear.push_back(shared - 0.2);
+  }
+  EXPECT_LT(paired_bootstrap_p(first, clear, 1), 0.001);
+  EXPECT_GT(paired_bootstrap_p(clear, first, 1), 0.999);
+  EXPECT_EQ(paired_bootstrap_p(first, first, 1), 1.0);  // no draw lies above 0
+  const double none = paired_bootstrap_p(first, second, 1);
+  EXPECT_GT(none, 0.01);
+  EXPECT_LT(none, 0.99);
+  EXPECT_THROW(paired_bootstrap_p(first, {}, 1), Error);
 }
 
 TEST(Percentile, IsLinearBetweenNeighbours) {

@@ -1,8 +1,10 @@
 #include "sememe/features/semi_nmf.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
+#include <filesystem>
 #include <limits>
 
 #include "sememe/base/error.h"
@@ -118,6 +120,15 @@ TEST(SemiNmf, AsADictionaryItSavesLoadsAndReconstructs) {
   EXPECT_EQ(codes.rows(), 100);
   const double left = (rows - dictionary.decode(codes)).square().sum().item<double>();
   EXPECT_LT(left, 1.2 * found.losses[found.best] + 1e-3);
+}
+
+TEST(SemiNmf, IsLoadedAsItWasSaved) {
+  const std::filesystem::path folder = std::filesystem::temp_directory_path() / fmt::format("semi_nmf_test-{}", getpid());
+  std::filesystem::create_directories(folder);
+  const torch::Tensor features = random_rows(3, 8);
+  SemiNmfDictionary(features, Json::object()).save(folder);
+  EXPECT_TRUE(torch::equal(load_dictionary(folder)->atoms(), features));
+  std::filesystem::remove_all(folder);
 }
 
 TEST(SemiNmf, AHierarchyStartsFromTheFeaturesBelow) {

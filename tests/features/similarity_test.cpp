@@ -200,5 +200,12 @@ TEST_F(Splitting, APartThatNeverFiresSaysNothing) {
   EXPECT_TRUE(contains(error_from([&] { splitting.add(codes_of({{0}}), codes_of({})); }), {"1 and 0 rows"}));
 }
 
+TEST(SupportOverlap, IsTheShareOfUsedUnitsThatBothUse) {
+  const torch::Tensor first = torch::tensor({1.0f, -2.0f, 0.0f, 0.0f}), second = torch::tensor({0.0f, 3.0f, 1.0f, 0.0f});
+  EXPECT_DOUBLE_EQ(support_overlap(first, second), 1.0 / 3.0);
+  EXPECT_DOUBLE_EQ(support_overlap(first, -first), 1.0);
+  EXPECT_DOUBLE_EQ(support_overlap(torch::zeros({4}), torch::zeros({4})), 1.0);
+}
+
 }  // namespace
 }  // namespace sememe

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -170,6 +171,52 @@ TEST(Generate, NegativeOptionsAreWrongUsage) {
   EXPECT_THROW(continue_text(model, "the", {.temperature = -0.1}), UsageError);
   EXPECT_THROW(continue_text(model, "the", {.temperature = std::nan("")}), UsageError);
   EXPECT_THROW(continue_text(model, "the", {.top_k = -1}), UsageError);
+}
+
+TEST(Generate, TopPKeepsTheLikeliestThatHoldThisMuch) {
+  LanguageModel model = bigram_model({});
+  const int32_t end = model.tokenizer.end_of_text(), a = id_of(model, "a"), b = id_of(model, "b"), c = id_of(model, "c");
+  const auto logit = [](double probability) { return static_cast<float>(std::log(probability)); };
+  model = bigram_model({{{end, a}, logit(0.6)}, {{end, b}, logit(0.3)}, {{end, c}, logit(0.1)}});
+  const auto share_of_a = [&](double top_p) {
+    int count = 0;
+    for (uint64_t seed = 0; seed < 500; ++seed)
+      count += continue_text(model, "", {.tokens = 1, .temperature = 1.0, .top_k = 0, .seed = seed, .top_p = top_p}) == "a";
+    return count / 500.0;
+  };
+  EXPECT_EQ(share_of_a(0.3), 1.0);
+  EXPECT_NEAR(share_of_a(0.65), 0.6 / 0.9, 0.06);
+  EXPECT_NEAR(share_of_a(1.0), 0.6, 0.06);
+  EXPECT_THROW(continue_text(model, "", {.top_p = 0.0}), UsageError);
+}
+
+TEST(GenerateSamples, GreedyRowsAreWhatGenerateWrites) {
+  const LanguageModel model = random_model(small_llama());
+  SiteVisitor nobody;
+  const GenerateOptions greedy{.tokens = 10, .temperature = 0};
+  for (const std::vector<int32_t>& sample : generate_samples(model, "the cat", 3, greedy, nobody))
+    EXPECT_EQ(model.tokenizer.decode(sample), continue_text(model, "the cat", greedy));
+}
+
+TEST(GenerateSamples, ARowIsTheSameWhateverRowsStandBesideIt) {
+  const LanguageModel model = random_model(small_llama());
+  SiteVisitor nobody;
+  const GenerateOptions options{.tokens = 8, .temperature = 1.0, .seed = 4};
+  const auto few = generate_samples(model, "the", 2, options, nobody), many = generate_samples(model, "the", 5, options, nobody);
+  EXPECT_EQ(few[0], many[0]);
+  EXPECT_EQ(few[1], many[1]);
+  EXPECT_NE(few[0], few[1]);
+}
+
+TEST(GenerateSamples, EachRowStopsAtItsOwnEndOfText) {
+  LanguageModel model = bigram_model({});
+  const int32_t end = model.tokenizer.end_of_text(), a = id_of(model, "a"), b = id_of(model, "b");
+  model = bigram_model({{{end, a}, 5}, {{a, b}, 5}, {{a, end}, 5}, {{b, a}, 5}});
+  SiteVisitor nobody;
+  for (const std::vector<int32_t>& sample : generate_samples(model, "", 20, {.tokens = 12, .temperature = 1.0}, nobody)) {
+    EXPECT_EQ(std::count(sample.begin(), sample.end(), end), 0);
+    EXPECT_TRUE(sample.size() == 12 || sample.back() == a);
+  }
 }
 
 }  // namespace
