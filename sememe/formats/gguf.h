@@ -1,7 +1,7 @@
 #pragma once
 // GGUF, the file of ggml and llama.cpp: "GGUF", a version, counts, metadata (keys with typed values), the tensors' names, shapes, types and
-// offsets, then their blocks, each aligned. Versions 2 and 3, little-endian. Reading maps the file and checks every length against it first,
-// so that a hostile file gives an error, not a crash.
+// offsets, then their blocks, each aligned. Versions 2 and 3, little-endian. Reading maps the file and checks every length against it
+// first, so that a hostile file gives an error, not a crash.
 
 #include <cstddef>
 #include <cstdint>

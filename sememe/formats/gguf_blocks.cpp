@@ -131,8 +131,8 @@ void dequantize_q2_k(const uint8_t* block, float* weights) {
 }
 
 /// 32 bytes hmask | 64 bytes qs | 12 bytes scales | f16 d. Groups and qs as in Q2_K; the third bit of a weight is in hmask: bit r of
-/// hmask[i] belongs to weight i of the r-th run of 32, and where it is 0 the weight is 4 less. The six bits of the scale of group g: four in
-/// scales[g % 8], low ones for g < 8 and high ones after; two in scales[8 + g % 4] from bit 2 (g / 4) on; less 32. w = (d s) q.
+/// hmask[i] belongs to weight i of the r-th run of 32, and where it is 0 the weight is 4 less. The six bits of the scale of group g: four
+/// in scales[g % 8], its low ones for g < 8 and its high ones after; two in scales[8 + g % 4] from bit 2 (g / 4) on; less 32. w = (d s) q.
 void dequantize_q3_k(const uint8_t* block, float* weights) {
   const uint8_t *const hmask = block, *const qs = block + 32, *const scales = block + 96;
   const float d = load_half(block + 108);
@@ -161,8 +161,8 @@ ScaleAndMinimum scale_and_minimum(const uint8_t* bytes, int group) {
   return {(bytes[group + 4] & 15) | bytes[group - 4] >> 6 << 4, bytes[group + 4] >> 4 | bytes[group] >> 6 << 4};
 }
 
-/// f16 d | f16 dmin | 12 bytes scales | 128 bytes qs. Eight groups of 32 weights; two groups share 32 bytes of qs, the first has the low, the
-/// second the high four bits. w = (d s) q - (dmin m).
+/// f16 d | f16 dmin | 12 bytes scales | 128 bytes qs. Eight groups of 32 weights; two groups share 32 bytes of qs, the first has the low,
+/// the second the high four bits. w = (d s) q - (dmin m).
 void dequantize_q4_k(const uint8_t* block, float* weights) {
   const float d = load_half(block), dmin = load_half(block + 2);
   const uint8_t* const qs = block + 16;
@@ -190,9 +190,9 @@ void dequantize_q5_k(const uint8_t* block, float* weights) {
   }
 }
 
-/// 128 bytes ql | 64 bytes qh | 16 int8 scales, one for 16 weights | f16 d. Each half of the block has 64 bytes of ql and 32 of qh, and four
-/// runs of 32 weights: runs 0 and 1 have the low four bits of the first and second 32 bytes of ql, runs 2 and 3 the high ones; the upper
-/// two bits of run r are those from bit 2 r of qh on. w = (d s) (q - 32).
+/// 128 bytes ql | 64 bytes qh | 16 int8 scales, one for 16 weights | f16 d. Each half of the block has 64 bytes of ql and 32 of qh, and
+/// four runs of 32 weights: runs 0 and 1 have the low four bits of the first and second 32 bytes of ql, runs 2 and 3 the high ones; the
+/// upper two bits of run r are those from bit 2 r of qh on. w = (d s) (q - 32).
 void dequantize_q6_k(const uint8_t* block, float* weights) {
   const float d = load_half(block + 208);
   for (int run = 0; run < 8; ++run) {
