@@ -1,13 +1,16 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "apps/command.h"
 #include "sememe/base/json.h"
 #include "sememe/base/progress.h"
 #include "sememe/data/recipe.h"
+#include "sememe/formats/gguf.h"
 #include "sememe/formats/npy.h"
 #include "sememe/language/evaluation.h"
 #include "sememe/language/language_model.h"
@@ -70,12 +73,79 @@ struct TrainModel {
   }
 };
 
+constexpr size_t kShownElements = 8, kShownBytes = 100;
+
+std::string shortened(const std::string& text) {
+  if (text.size() <= kShownBytes) return one_line(text);
+  size_t shown = kShownBytes;
+  while (shown > 0 && (static_cast<unsigned char>(text[shown]) & 0xc0) == 0x80) --shown;  // whole characters
+  return fmt::format("{}... ({} bytes)", one_line(text.substr(0, shown)), text.size());
+}
+
+template <class T>
+std::string shortened(const T& number) {
+  return fmt::format("{}", number);
+}
+
+template <class T>
+std::string shortened(const std::vector<T>& values) {
+  std::string elements;
+  for (size_t i = 0; i < std::min(values.size(), kShownElements); ++i)
+    elements += (i == 0 ? "" : ", ") + shortened(static_cast<const T&>(values[i]));
+  return values.size() > kShownElements ? fmt::format("[{}, ...] ({} values)", elements, values.size()) : fmt::format("[{}]", elements);
+}
+
+/// A value of GGUF's metadata on one line; of long strings and arrays the beginning and the length.
+std::string shortened(const GgufValue& value) {
+  return std::visit([](const auto& held) { return shortened(held); }, value);
+}
+
+/// Metadata and tensors of a GGUF file.
+void show_gguf(const fs::path& path, const fs::path& json) {
+  const GgufFile file(path);
+  Json metadata = Json::array(), tensors = Json::array();
+  int64_t weights = 0;
+  uint64_t bytes = 0;
+  for (const GgufEntry& entry : file.metadata())
+    metadata.push_back({{"key", entry.key}, {"type", gguf_type_name(entry.value)}, {"value", gguf_to_json(entry.value)}});
+  for (const GgufTensor& tensor : file.tensors()) {
+    const BlockLayout& layout = block_layout(tensor.type);
+    tensors.push_back({{"name", tensor.name},
+                       {"type", layout.name},
+                       {"shape", tensor.shape},
+                       {"bytes", tensor.data.size()},
+                       {"bits_per_weight", layout.bits_per_weight()}});
+    weights += tensor.num_weights();
+    bytes += tensor.data.size();
+  }
+  const double bits_per_weight = weights == 0 ? 0 : 8.0 * static_cast<double>(bytes) / static_cast<double>(weights);
+  if (!json.empty())
+    write_json(json, {{"format", "gguf"},
+                      {"version", file.version()},
+                      {"parameters", weights},
+                      {"bits_per_weight", bits_per_weight},
+                      {"metadata", metadata},
+                      {"tensors", tensors}});
+  fmt::print("{}: GGUF version {}, {} parameters in {} tensors, {:.2f} bits per weight\n", path.string(), file.version(), weights,
+             tensors.size(), bits_per_weight);
+  fmt::print("metadata:\n");
+  for (const GgufEntry& entry : file.metadata())
+    fmt::print("  {:40} {:16} {}\n", one_line(entry.key), gguf_type_name(entry.value), shortened(entry.value));
+  fmt::print("tensors:\n");
+  for (const GgufTensor& tensor : file.tensors()) {
+    const BlockLayout& layout = block_layout(tensor.type);
+    fmt::print("  {:40} {:5} {:>6.3f} bits per weight  [{}]\n", one_line(tensor.name), layout.name, layout.bits_per_weight(),
+               fmt::join(tensor.shape, ", "));
+  }
+}
+
 struct ShowModel {
   CommonOptions common;
   fs::path folder;
 
   void run() const {
     apply(common);
+    if (folder.extension() == ".gguf") return show_gguf(folder, common.json);
     const LanguageModel model = LanguageModel::load(folder);
     const TransformerConfig& config = model.network->config();
     Json sites = Json::array();
@@ -191,8 +261,9 @@ void add_train(CLI::App& group) {
 
 void add_info(CLI::App& group) {
   auto work = std::make_shared<ShowModel>();
-  CLI::App* const command = add_command(group, "info", "Show a model's shape and its sites", "sememe model info models/english");
-  command->add_option("folder", work->folder, "The model's folder")->required();
+  CLI::App* const command = add_command(group, "info", "Show a model's shape and its sites, or what a GGUF file holds",
+                                        "sememe model info models/english");
+  command->add_option("folder", work->folder, "The model's folder, or a .gguf file")->required();
   add_common_options(*command, work->common);
   command->callback([work] { work->run(); });
 }
