@@ -56,10 +56,10 @@ RC_GTEST_PROP(BootstrapIntervals, DependOnTheSeedOnly, ()) {
   const auto sums = normal_contexts(*rc::gen::inRange<int64_t>(20, 60), 3);
   const uint64_t seed = *rc::gen::inRange<uint64_t>(0, 1000);
   const Interval one = *bootstrap_intervals(sums, mean_of, seed)[0], again = *bootstrap_intervals(sums, mean_of, seed)[0];
-  RC_ASSERT(one.low == again.low && one.high == again.high);
+  RC_ASSERT((one.low == again.low && one.high == again.high));
   RC_ASSERT(one.low < one.high);
   const Interval other = *bootstrap_intervals(sums, mean_of, seed + 1)[0];
-  RC_ASSERT(other.low != one.low || other.high != one.high);
+  RC_ASSERT((other.low != one.low || other.high != one.high));
 }
 
 TEST(BootstrapIntervals, NeedTwoContextsAndFiniteFigures) {

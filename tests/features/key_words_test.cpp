@@ -45,7 +45,7 @@ RC_GTEST_PROP(ContrastWords, FollowTheEquationsOfMonroe, ()) {
   }
   RC_ASSERT(listed <= found.size());
   for (size_t i = 1; i < found.size(); ++i)
-    RC_ASSERT(found[i - 1].z > found[i].z || (found[i - 1].z == found[i].z && found[i - 1].word < found[i].word));
+    RC_ASSERT((found[i - 1].z > found[i].z || (found[i - 1].z == found[i].z && found[i - 1].word < found[i].word)));
 }
 
 TEST(ContrastWords, AWordThatIsAsCommonElsewhereIsNotAmongThem) {

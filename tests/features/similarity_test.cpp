@@ -54,7 +54,7 @@ RC_GTEST_PROP(LeastCostAssignment, IsTheBestOfAllPermutations, ()) {
   const torch::Tensor costs = torch::tensor(numbers, torch::kInt).to(torch::kFloat).view({rows, columns}) / 8;
   const std::vector<int64_t> assigned = least_cost_assignment(costs);
   RC_ASSERT(std::set<int64_t>(assigned.begin(), assigned.end()).size() == static_cast<size_t>(rows));
-  RC_ASSERT(std::all_of(assigned.begin(), assigned.end(), [&](int64_t column) { return column >= 0 && column < columns; }));
+  RC_ASSERT((std::all_of(assigned.begin(), assigned.end(), [&](int64_t column) { return column >= 0 && column < columns; })));
   RC_ASSERT(std::abs(cost_of(costs, assigned) - least_cost_of_all(costs)) < 1e-9);
 }
 

@@ -333,7 +333,7 @@ RC_GTEST_PROP(Gguf, WhatIsWrittenIsReadBack, ()) {
   RC_ASSERT(file.tensors().size() == tensors.size());
   for (size_t i = 0; i < tensors.size(); ++i) {
     const GgufTensor &got = file.tensors()[i], &wanted = tensors[i];
-    RC_ASSERT(got.name == wanted.name && got.type == wanted.type && got.shape == wanted.shape);
+    RC_ASSERT((got.name == wanted.name && got.type == wanted.type && got.shape == wanted.shape));
     RC_ASSERT(std::equal(got.data.begin(), got.data.end(), wanted.data.begin(), wanted.data.end()));
     RC_ASSERT(static_cast<int64_t>(dequantize(got).size()) == wanted.num_weights());
   }

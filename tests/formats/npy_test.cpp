@@ -114,7 +114,7 @@ RC_GTEST_PROP(Npy, WhatIsWrittenIsReadBack, (std::vector<float> values)) {
   RC_ASSERT(file.dtype() == DType::kF32);
   RC_ASSERT(file.shape() == (std::vector<int64_t>{static_cast<int64_t>(values.size()) / 3, 3}));
   RC_ASSERT(file.data().size() == values.size() * 4);
-  RC_ASSERT(values.empty() || std::memcmp(file.data().data(), values.data(), file.data().size()) == 0);
+  RC_ASSERT((values.empty() || std::memcmp(file.data().data(), values.data(), file.data().size()) == 0));
 }
 
 }  // namespace

@@ -24,10 +24,10 @@ RC_GTEST_PROP(Npz, WhatIsWrittenIsReadBack, ()) {
   write_npz(scratch.path(), std::vector{view("b", shape, values), view("a", {}, {1.0f})});
   const NpzFile file(scratch.path());
   RC_ASSERT(file.tensors().size() == 2u);
-  RC_ASSERT(file.tensors()[0].name == "a" && file.tensors()[0].shape.empty());
+  RC_ASSERT((file.tensors()[0].name == "a" && file.tensors()[0].shape.empty()));
   RC_ASSERT(file.tensors()[1].shape == shape);
   RC_ASSERT(file.tensors()[1].data.size() == values.size() * 4);
-  RC_ASSERT(values.empty() || std::memcmp(file.tensors()[1].data.data(), values.data(), values.size() * 4) == 0);
+  RC_ASSERT((values.empty() || std::memcmp(file.tensors()[1].data.data(), values.data(), values.size() * 4) == 0));
 }
 
 /// What reading says of an archive with this one entry.

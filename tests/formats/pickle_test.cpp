@@ -69,8 +69,8 @@ RC_GTEST_PROP(TorchCheckpoint, WhatIsWrittenIsReadBack, (std::map<std::string, s
   RC_ASSERT(file.names().size() == tensors.size());
   for (const TensorView& wanted : tensors) {
     const TensorView& found = file.tensor(wanted.name);
-    RC_ASSERT(found.dtype == wanted.dtype && found.shape == wanted.shape && found.data.size() == wanted.data.size());
-    RC_ASSERT(wanted.data.empty() || std::memcmp(found.data.data(), wanted.data.data(), wanted.data.size()) == 0);
+    RC_ASSERT((found.dtype == wanted.dtype && found.shape == wanted.shape && found.data.size() == wanted.data.size()));
+    RC_ASSERT((wanted.data.empty() || std::memcmp(found.data.data(), wanted.data.data(), wanted.data.size()) == 0));
   }
 }
 

@@ -111,7 +111,7 @@ RC_GTEST_PROP(CodeColumnsLaw, HoldEveryEntryOnceByAtomInAscendingRows, (uint64_t
     for (int64_t place = columns.offsets[atom]; place < columns.offsets[atom + 1]; ++place) {
       const int64_t entry = columns.entries[place], row = columns.rows[place];
       RC_ASSERT(codes.atoms[entry] == atom);
-      RC_ASSERT(codes.offsets[row] <= entry && entry < codes.offsets[row + 1]);
+      RC_ASSERT((codes.offsets[row] <= entry && entry < codes.offsets[row + 1]));
       RC_ASSERT(last_row < row);
       last_row = row;
     }

@@ -79,7 +79,7 @@ RC_GTEST_PROP(TokenContexts, EachTokenIsValidOnceAndStandsBehindItsOwnDocumentsT
       RC_ASSERT(known == (begin == 0 ? 0 : sizes.overlap));
       for (int64_t at = 1; at < text; ++at) RC_ASSERT(places.at(token(at)) == std::pair(document, begin + at - 1));
       for (int64_t at = 0; at < length; ++at) {
-        RC_ASSERT(valid(at) == (at > known && at < text));
+        RC_ASSERT((valid(at) == (at > known && at < text)));
         const bool predicts = at >= known && at + 1 < text;
         RC_ASSERT(batch.targets[row][at].item<int64_t>() == (predicts ? token(at + 1) : -100));
         if (valid(at)) RC_ASSERT(seen.insert(token(at)).second);

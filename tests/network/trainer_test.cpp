@@ -338,7 +338,7 @@ RC_GTEST_PROP(Schedule, RisesInTheWarmUpThenNeverRisesAndEndsOneStepAboveZero, (
     if (!warming && !decaying) RC_ASSERT(rate == 1);
     if (step == 0) continue;
     if (warming && !decaying) RC_ASSERT(rate > schedule(options, step - 1));
-    if (!warming && decaying) RC_ASSERT(rate < schedule(options, step - 1) || step == options.warmup_steps);
+    if (!warming && decaying) RC_ASSERT((rate < schedule(options, step - 1) || step == options.warmup_steps));
   }
   const double last = schedule(options, options.steps - 1);
   if (decay_steps > 1) RC_ASSERT(last <= 1 / decay_steps + 1e-12);
