@@ -39,7 +39,7 @@ lines = [json.loads(line) for line in (root / "topk-description" / "latents.json
 firing = sorted((one for one in lines if one["firings"] >= 20), key=lambda one: -(one["clarity"] or 0))
 first, second = firing[0]["latent"], firing[1]["latent"]
 dead = next((one["latent"] for one in lines if one["firings"] == 0), None)
-steer = ["dictionary", "steer", "--dictionary", topk, "--model", MODEL, "--prompt", "This is the", "--tokens", 16]
+steer = ["dictionary", "steer", "--threads", 1, "--dictionary", topk, "--model", MODEL, "--prompt", "This is the", "--tokens", 16]
 
 # Steering by --latent and --strength is the same as --add
 works("steer with --latent and --strength", *steer, "--latent", first, "--strength", 3, "--json", root / "old.json", "--save",
@@ -65,7 +65,7 @@ check("the file says whose latents they are", saved and saved["site"] == SITE an
 check("the result holds the file", read(root / "all-result.json").get("intervention") == saved)
 
 # Generation with the file writes what steering wrote
-generate = ["model", "generate", MODEL, "--prompt", "This is the", "--tokens", 16]
+generate = ["model", "generate", MODEL, "--threads", 1, "--prompt", "This is the", "--tokens", 16]
 for name, after in [("add", new.get("after")), ("all", read(root / "all-result.json").get("after"))]:
     works(f"generate with {name}.json", *generate, "--intervention", root / f"{name}.json", "--json", root / "generated.json")
     check(f"the text with {name}.json is the steered one", read(root / "generated.json").get("text") == after, after)
@@ -74,7 +74,7 @@ check("without an intervention it is the text before", read(root / "generated.js
 check("and the JSON names no intervention", "interventions" not in read(root / "generated.json"))
 
 # Evaluation: what strength 0 does is nothing, what ablation does depends on the latent
-evaluate = ["model", "evaluate", MODEL, "--text", heldout, "--tokens", 4000]
+evaluate = ["model", "evaluate", MODEL, "--threads", 1, "--text", heldout, "--tokens", 4000]
 
 
 def loss(name, *interventions):
