@@ -247,7 +247,7 @@ void add_corpus(CLI::App& group) {
 void add_train(CLI::App& group) {
   auto work = std::make_shared<TrainModel>();
   CLI::App* const command = add_command(group, "train", "Train a language model as a recipe says",
-                                        "sememe model train --recipe models/english.json --out /tmp/english");
+                                        "sememe model train --recipe models/english.json --out runs/english");
   command->add_option("--recipe", work->recipe, "The recipe (JSON)")->required();
   command->add_option("--out", work->out, "Folder for the model; OUT.work holds what is made on the way")->required();
   command->add_flag("--resume", work->resume, "Go on where an interrupted or killed run was");
