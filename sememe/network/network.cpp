@@ -10,6 +10,8 @@ const Site& find_site(const Network& network, std::string_view name) {
     if (site.name == name) return site;
     names += (names.empty() ? "" : ", ") + site.name;
   }
+  if (name.find('+') != std::string_view::npos)
+    fail_usage("\"{}\" are several sites side by side; only capture, training, evaluation and descriptions take those", name);
   fail_usage("there is no site \"{}\"; this network has {}", name, names);
 }
 

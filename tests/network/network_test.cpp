@@ -10,7 +10,9 @@ namespace {
 class TwoSites : public Network {
  public:
   const std::vector<Site>& sites() const override { return sites_; }
-  torch::Tensor forward(const Batch& batch, SiteVisitor& visitor) override { return batch.inputs; }
+  torch::Tensor forward(const Batch& batch, SiteVisitor& visitor) override {
+    return pass(sites_[1], pass(sites_[0], batch.inputs, visitor), visitor);
+  }
   torch::Tensor loss(const torch::Tensor& output, const Batch& batch) const override { return output.sum(); }
 
  private:
@@ -35,6 +37,38 @@ TEST(Network, FindSiteListsTheSitesWhereThereIsNoneOfThatName) {
                 fmt::format("there is no site \"{}\"; this network has stem, blocks.0.output", name));
     }
   }
+}
+
+TEST(Network, JoinedSitesAreFoundInTheOrderOfTheNetwork) {
+  const TwoSites network;
+  const std::vector<Site> both = find_sites(network, "stem+blocks.0.output");
+  ASSERT_EQ(both.size(), 2u);
+  EXPECT_EQ(both[1].width, 5);
+  EXPECT_EQ(find_sites(network, "stem").size(), 1u);
+  for (const char* const wrong : {"blocks.0.output+stem", "stem+stem", "stem+", "stem+nowhere"})
+    EXPECT_THROW(find_sites(network, wrong), UsageError) << wrong;
+  try {
+    find_site(network, "stem+blocks.0.output");
+    FAIL();
+  } catch (const UsageError& error) {
+    EXPECT_NE(std::string(error.what()).find("several sites"), std::string::npos) << error.what();
+  }
+}
+
+struct Times : SiteVisitor {
+  explicit Times(double by) : factor(by) {}
+  torch::Tensor visit(const Site& site, torch::Tensor value) override { return site.name == "stem" ? value * factor : value + last; }
+  double factor, last = 0.0;
+};
+
+TEST(Network, AnAddedVisitorComesBeforeTheOneThatForwardIsGiven) {
+  TwoSites network;
+  const auto added = std::make_shared<Times>(3.0);
+  added->last = 1.0;
+  network.add_visitor(added);
+  Times given(2.0);
+  given.last = -5.0;
+  EXPECT_EQ(network.forward({torch::ones({1}), {}}, given).item<double>(), 1.0 * 3 * 2 + 1 - 5);
 }
 
 TEST(Network, AVisitorByDefaultReturnsTheVeryTensorAndNeverFinishes) {
