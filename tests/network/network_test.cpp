@@ -55,20 +55,17 @@ TEST(Network, JoinedSitesAreFoundInTheOrderOfTheNetwork) {
   }
 }
 
-struct Times : SiteVisitor {
-  explicit Times(double by) : factor(by) {}
-  torch::Tensor visit(const Site& site, torch::Tensor value) override { return site.name == "stem" ? value * factor : value + last; }
-  double factor, last = 0.0;
+struct Scale : SiteVisitor {
+  Scale(double by, double more) : factor(by), added(more) {}
+  torch::Tensor visit(const Site& site, torch::Tensor value) override { return site.name == "stem" ? value * factor + added : value; }
+  double factor, added;
 };
 
 TEST(Network, AnAddedVisitorComesBeforeTheOneThatForwardIsGiven) {
   TwoSites network;
-  const auto added = std::make_shared<Times>(3.0);
-  added->last = 1.0;
-  network.add_visitor(added);
-  Times given(2.0);
-  given.last = -5.0;
-  EXPECT_EQ(network.forward({torch::ones({1}), {}}, given).item<double>(), 1.0 * 3 * 2 + 1 - 5);
+  network.add_visitor(std::make_shared<Scale>(3.0, 1.0));
+  Scale given(2.0, -5.0);
+  EXPECT_EQ(network.forward({torch::ones({1}), {}}, given).item<double>(), (1.0 * 3 + 1) * 2 - 5);
 }
 
 TEST(Network, AVisitorByDefaultReturnsTheVeryTensorAndNeverFinishes) {
