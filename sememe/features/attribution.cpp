@@ -1,5 +1,7 @@
 #include "sememe/features/attribution.h"
 
+#include <algorithm>
+
 #include "sememe/base/error.h"
 
 namespace sememe {
@@ -20,7 +22,7 @@ AttributionLearner::AttributionLearner(const LearnerOptions& options, const Acti
 AutogradLearner::Terms AttributionLearner::terms(const torch::Tensor& x, const torch::Tensor& gradients) {
   if (!gradients.defined()) fail("attribution needs gradients; capture with --gradients");
   Terms terms = ReluLearner::terms(x, gradients);
-  const torch::Tensor unit = gradients / gradients.norm(2, {1}).mean().clamp_min(1e-30);
+  const torch::Tensor unit = gradients / std::max(1e-30, mean_over_ranks(gradients.norm(2, {1}).mean().item<double>()));
   const torch::Tensor influence = terms.codes * torch::mm(unit, weights_.decoder.t());
   const torch::Tensor unexplained = (terms.error * unit).sum(1);
   terms.loss = terms.loss + attribution_ * influence.abs().sum(1).mean() + unexplained_ * unexplained.abs().mean();

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "sememe/base/error.h"
 #include "sememe/base/threads.h"
+#include "sememe/features/sharded_tensors.h"
 #include "sememe/kernels/adam.h"
 
 namespace sememe {
@@ -91,10 +93,36 @@ void AutogradLearner::follow_target(double l0) {
 StepReport AutogradLearner::report_of(const Terms& terms) const {
   const auto batch = static_cast<double>(terms.codes.size(0));
   StepReport report;
-  report.loss = terms.loss.item<double>();
-  report.fvu = terms.error.square().sum().item<double>() / (batch * variance_);
-  report.l0 = (terms.codes > 0).sum().item<double>() / batch;
+  report.loss = mean_over_ranks(terms.loss.item<double>());
+  report.fvu = mean_over_ranks(terms.error.square().sum().item<double>() / (batch * variance_));
+  report.l0 = mean_over_ranks((terms.codes > 0).sum().item<double>() / batch);
   return report;
+}
+
+double AutogradLearner::mean_over_ranks(double own) const {
+  const Ranks& ranks = options_.ranks.rows;
+  if (ranks.alone()) return own;
+  ranks.sum(std::span(&own, 1));
+  return own / ranks.size();
+}
+
+torch::Tensor AutogradLearner::rows_of_all_ranks(const torch::Tensor& own) const {
+  const Ranks& ranks = options_.ranks.rows;
+  if (ranks.alone()) return own;
+  torch::Tensor all = torch::zeros({own.size(0) * ranks.size(), own.size(1)});
+  all.narrow(0, own.size(0) * ranks.rank(), own.size(0)).copy_(own);
+  ranks.sum(numbers_of(all));
+  return all;
+}
+
+/// Losses are means over rows, and every rank has as many.
+void AutogradLearner::average_gradients() {
+  const Ranks& ranks = options_.ranks.rows;
+  if (ranks.alone()) return;
+  for (auto& [name, gradient] : gradients_) {
+    ranks.sum(numbers_of(gradient));
+    gradient.div_(ranks.size());
+  }
 }
 
 StepReport AutogradLearner::compute_gradients(const ActivationRows& rows) {
@@ -112,6 +140,7 @@ StepReport AutogradLearner::compute_gradients(const ActivationRows& rows) {
     else
       gradients_[i].second.zero_();
   }
+  average_gradients();
   terms_ = {terms_.loss.detach(), terms_.codes.detach(), terms_.error.detach()};  // lets go of what backward needed
   return report_of(terms_);
 }
@@ -155,8 +184,10 @@ StepReport AutogradLearner::step(const ActivationRows& rows, double learning_rat
   StepReport report = compute_gradients(rows);
   check_loss(report.loss, steps_done() + 1);
   const torch::NoGradGuard no_autograd;
-  const torch::Tensor fired = (terms_.codes > 0).any(0);
-  rows_since_fired_.add_(rows.activations.size(0)).masked_fill_(fired, 0);
+  const Ranks& ranks = options_.ranks.rows;
+  torch::Tensor fired = (terms_.codes > 0).any(0).to(torch::kLong);
+  ranks.largest({fired.data_ptr<int64_t>(), static_cast<size_t>(fired.numel())});
+  rows_since_fired_.add_(rows.activations.size(0) * ranks.size()).masked_fill_(fired > 0, 0);
   limit_gradients();
   apply_adam(learning_rate);
   follow_target(report.l0);

@@ -51,6 +51,10 @@ class AutogradLearner : public DictionaryLearner {
   torch::Tensor encoder_products(const torch::Tensor& x) const;
   /// codes decoder + decoder_bias
   torch::Tensor reconstruct(const torch::Tensor& codes) const;
+  /// Of a number that each rank has of its own rows, the mean over those of the whole batch.
+  double mean_over_ranks(double own) const;
+  /// The rows of the whole batch. own [rows, n] -> [batch, n]
+  torch::Tensor rows_of_all_ranks(const torch::Tensor& own) const;
   /// Mean squared distance of scaled rows from their mean, in the columns that are reconstructed: all, but for a transcoder.
   double variance() const { return variance_; }
   void set_variance(double variance) { variance_ = variance; }
@@ -86,6 +90,7 @@ class AutogradLearner : public DictionaryLearner {
   void limit_gradients();
   void follow_target(double l0);
   void apply_adam(double learning_rate);
+  void average_gradients();
   StepReport report_of(const Terms& terms) const;
 
   AutogradSettings settings_;

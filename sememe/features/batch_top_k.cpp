@@ -1,6 +1,11 @@
 #include "sememe/features/batch_top_k.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <utility>
 
 #include "sememe/base/error.h"
 #include "sememe/features/threshold_dictionary.h"
@@ -22,13 +27,26 @@ int64_t BatchTopKLearner::threshold_from() const {
 }
 
 void BatchTopKLearner::select(const ActivationRows&, const torch::Tensor& centred, int64_t k, SelectedCodes& codes) {
-  select_codes_of_batch(torch::addmm(weights_.encoder_bias, centred, weights_.encoder.t()), k, codes);
+  // One of several ranks may hold up to all of the batch's largest.
+  const Ranks& all = options_.ranks.all;
+  const int64_t most = std::min(k * options_.ranks.rows.size(), shard().count);
+  select_codes_of_batch(torch::addmm(weights_.encoder_bias, centred, weights_.encoder.t()), most, codes);
+  keep_largest_of_batch(codes, k * centred.size(0) * options_.ranks.rows.size(), all);
+}
+
+/// Of all ranks.
+double BatchTopKLearner::smallest_code() const {
+  // The bits of floats > 0 have their order.
+  int64_t negative = -int64_t{std::numeric_limits<int32_t>::max()};
+  if (!codes_.values.empty()) negative = -int64_t{std::bit_cast<int32_t>(*std::min_element(codes_.values.begin(), codes_.values.end()))};
+  options_.ranks.all.largest(std::span(&negative, 1));
+  return std::bit_cast<float>(static_cast<int32_t>(-negative));
 }
 
 StepReport BatchTopKLearner::step(const ActivationRows& rows, double learning_rate) {
   const StepReport report = TopKLearner::step(rows, learning_rate);
-  if (steps_done() > threshold_from() && !codes_.values.empty()) {
-    const double smallest = *std::min_element(codes_.values.begin(), codes_.values.end());
+  if (steps_done() > threshold_from() && report.l0 > 0) {
+    const double smallest = smallest_code();
     double& running = *threshold_.data_ptr<double>();
     running = running < 0 ? smallest : running + kThresholdRate * (smallest - running);
   }
@@ -41,8 +59,9 @@ std::shared_ptr<Dictionary> BatchTopKLearner::dictionary(const Json& origin) con
          architecture(), steps_done(), threshold_from());
   Json config = origin;
   config.update(settings());
-  return std::make_shared<ThresholdDictionary>(unscaled_weights(), torch::full({options_.latents}, threshold() / input_scale()),
-                                               architecture(), config);
+  AutoencoderWeights weights = unscaled_weights();
+  const torch::Tensor thresholds = torch::full({weights.latents()}, threshold() / input_scale());
+  return std::make_shared<ThresholdDictionary>(std::move(weights), thresholds, architecture(), config);
 }
 
 NamedTensors BatchTopKLearner::state() const {

@@ -26,6 +26,7 @@ class BatchTopKLearner : public TopKLearner {
 
  private:
   int64_t threshold_from() const;
+  double smallest_code() const;
 
   torch::Tensor threshold_;  // [1] float64
 };

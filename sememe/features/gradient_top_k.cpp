@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <utility>
 
 #include "sememe/base/error.h"
@@ -66,11 +67,18 @@ GradientTopKLearner::GradientTopKLearner(const LearnerOptions& options, const Ac
 void GradientTopKLearner::select(const ActivationRows& rows, const torch::Tensor& centred, int64_t k, SelectedCodes& codes) {
   if (!rows.gradients.defined()) fail("g-SAE needs gradients; capture with --gradients");
   const torch::Tensor measured = rows.gradients.narrow(0, 0, std::min(kMeasuredRows, rows.gradients.size(0)));
-  const double mean = torch::mm(measured, weights_.decoder.t()).abs_().mean(torch::kDouble).item<double>();
+  double mean = torch::mm(measured, weights_.decoder.t()).abs_().mean(torch::kDouble).item<double>();
+  const RankGrid& ranks = options_.ranks;
+  if (!ranks.all.alone()) {  // of all latents, on the rows that come first in the whole batch
+    mean *= static_cast<double>(shard().count) / static_cast<double>(options_.latents);
+    ranks.latents.sum(std::span(&mean, 1));
+    ranks.rows.copy_from_first(std::span(&mean, 1));
+  }
   double& running = *influence_mean_.data_ptr<double>();
   running = running == 0.0 ? mean : 0.99 * running + 0.01 * mean;
   select_screened(centred, encoder(), weights_.encoder_bias, rows.gradients, &decoder_,
-                  kernel_options(options_.gradient, k, running), codes);
+                  kernel_options(options_.gradient, std::min(k, shard().count), running), codes);
+  keep_largest_of_row(codes, k, shard().begin, ranks.latents);
 }
 
 void GradientTopKLearner::refresh(int64_t latent) {

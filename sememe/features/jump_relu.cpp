@@ -83,7 +83,9 @@ AutogradLearner::Terms JumpReluLearner::terms(const torch::Tensor& x, const torc
     const torch::Tensor below = ((threshold - u).relu() * (norms * dead())).sum(1).mean();
     return {squares + sparsity * (kTanhSlope * codes * norms).tanh().sum(1).mean() + kDeadWeight * below, codes, error};
   }
-  const torch::Tensor l0 = fires.sum(1).mean() + straight_through(threshold, near.mean(0) / -bandwidth_).sum();
+  // Of the whole batch; the derivative is of this rank's rows.
+  const double batch_l0 = mean_over_ranks(fires.sum(1).mean().item<double>());
+  const torch::Tensor l0 = batch_l0 + straight_through(threshold, near.mean(0) / -bandwidth_).sum();
   return {squares + sparsity * (target_l0_ > 0 ? (l0 / target_l0_ - 1.0).square() : l0), codes, error};
 }
 

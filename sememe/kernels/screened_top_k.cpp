@@ -232,6 +232,8 @@ class RowRanking {
       latents[i] = scratch_.latents[order_[i]];
       values[i] = values_[order_[i]];
     }
+    if (output_.scores != nullptr)
+      for (int64_t i = 0; i < kept; ++i) output_.scores[row * options_.k + i] = scores_[order_[i]];
     std::fill(latents + kept, latents + options_.k, -1);
     std::fill(values + kept, values + options_.k, 0.0f);
     output_.counts[row] = static_cast<int32_t>(kept);
