@@ -39,6 +39,8 @@ namespace HWY_NAMESPACE {
 
 using Halves = hn::Rebind<uint16_t, Floats>;
 
+namespace {
+
 /// The products of one row, read as float32 whatever their type is, with their error.
 class RowOfProducts {
  public:
@@ -121,6 +123,8 @@ HWY_INLINE void bound_scores(const ScreenedInput& input, int64_t row, const TopK
     bounds.upper[at] = std::max(bounds.upper[at], 0.0f) * (slope * (influence + error) + base) * kMore;
   }
 }
+
+}  // namespace
 
 /// Puts into scratch.latents, in order, every latent that may be among the k largest of the row: at least k scores reach the k-th largest
 /// lower bound, so an upper bound below it is out. @return how many, or nothing where a bound is not a number
