@@ -42,7 +42,7 @@ TEST(RankGrid, SumsTravelAtMostTwiceHoweverManyRanksThereAre) {
 TEST(RankGrid, LatentsAreSharedWhereTheyAreManyAndRowsWhereThoseAre) {
   EXPECT_EQ(fewest_bytes_shards(kWorkload, 2), 2);
   EXPECT_EQ(fewest_bytes_shards({.batch = 65536, .width = 768, .latents = 1024, .k = 32}, 8), 1);
-  EXPECT_EQ(fewest_bytes_shards({.batch = 64, .width = 8, .latents = 2, .k = 1}, 8), 2) << "no more shards than latents";
+  EXPECT_EQ(fewest_bytes_shards({.batch = 8, .width = 8, .latents = 2, .k = 1}, 8), 2) << "no more shards than latents";
 }
 
 }  // namespace
