@@ -6,6 +6,7 @@
 
 #include "sememe/base/error.h"
 #include "sememe/base/files.h"
+#include "sememe/language/gguf_model.h"
 #include "sememe/network/tensors.h"
 
 namespace sememe {
@@ -284,8 +285,9 @@ TransformerConfig config_from_json(const Json& json, std::string_view where) {
 }
 
 LanguageModel LanguageModel::load(const std::filesystem::path& folder) {
+  if (folder.extension() == ".gguf") return load_gguf(folder);
   if (!std::filesystem::is_directory(folder))
-    fail("{}: there is no such folder; give one that holds config.json, model.safetensors and tokenizer.json", folder.string());
+    fail("{}: there is no such folder; give one that holds config.json, model.safetensors and tokenizer.json, or a .gguf file", folder.string());
   const std::filesystem::path place = folder / "config.json";
   const TransformerConfig config = config_from_json(read_json(place), place.string());
   const WeightFiles files(folder);

@@ -8,6 +8,7 @@
 
 #include "sememe/base/error.h"
 #include "sememe/base/json.h"
+#include "sememe/formats/gguf.h"
 #include "sememe/text/byte_level.h"
 #include "sememe/text/merge_trainer.h"
 #include "sememe/text/merges.h"
@@ -82,6 +83,7 @@ struct Tokenizer::Model {
 };
 
 Tokenizer::Model::Model(TokenizerFile&& source) : file(std::move(source)), merges(file.merges.size()) {
+  byte_ids.fill(-1);
   for (size_t rank = 0; rank < file.merges.size(); ++rank) {
     const auto& [left, right, merged] = file.merges[rank];
     merges.insert(left, right, {static_cast<int32_t>(rank), merged});
@@ -115,7 +117,8 @@ void Tokenizer::Model::encode_word(std::string_view word, std::vector<int32_t>& 
       return;
     }
   }
-  for (const unsigned char byte : word) merged.push_back(byte_ids[byte]);
+  for (const unsigned char byte : word)
+    if (byte_ids[byte] >= 0) merged.push_back(byte_ids[byte]);
   merges.apply(merged);
 }
 
@@ -163,6 +166,12 @@ void Tokenizer::Model::encode_text(std::string_view text, WordCache& cache, std:
 Tokenizer Tokenizer::load(const std::filesystem::path& path) {
   Tokenizer tokenizer;
   tokenizer.model_ = std::make_shared<const Model>(load_tokenizer_file(path));
+  return tokenizer;
+}
+
+Tokenizer Tokenizer::of_gguf(const GgufFile& file) {
+  Tokenizer tokenizer;
+  tokenizer.model_ = std::make_shared<const Model>(tokenizer_file_of(file));
   return tokenizer;
 }
 

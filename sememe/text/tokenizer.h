@@ -13,11 +13,16 @@
 
 namespace sememe {
 
+class GgufFile;
+
 class Tokenizer {
  public:
   /// Reads tokenizer.json (byte-level BPE), the folder that holds it, or GPT-2's vocab.json with merges.txt beside it.
   /// @throws Error naming the file and the part that is missing, malformed or not supported
   static Tokenizer load(const std::filesystem::path& path);
+
+  /// The tokenizer inside a GGUF file. @throws Error naming the file and the key that is missing, malformed or not supported
+  static Tokenizer of_gguf(const GgufFile& file);
 
   /// Learns merges from the texts that `next` yields until it yields nothing. `vocabulary` counts the 256 bytes and
   /// "<|endoftext|>", which gets id 0.
@@ -26,7 +31,8 @@ class Tokenizer {
 
   void save(const std::filesystem::path& path) const;
 
-  /// Ids of `text`, which may hold any bytes; special tokens in it are not recognised.
+  /// Ids of `text`, which may hold any bytes; special tokens in it are not recognised. A byte that the vocabulary has no token for, as some
+  /// published ones have none for rare control characters, is left out, as PyPI's `tokenizers` does.
   std::vector<int32_t> encode(std::string_view text) const;
   /// The bytes of the tokens one after another, which need not be valid UTF-8. @throws Error if there is no such id
   std::string decode(std::span<const int32_t> ids) const;

@@ -5,6 +5,7 @@
 
 #include "sememe/base/error.h"
 #include "sememe/base/files.h"
+#include "sememe/formats/shown.h"
 #include "sememe/text/byte_level.h"
 
 namespace sememe {
@@ -39,7 +40,7 @@ class Reader {
   void read_added_tokens();
   void read_pre_tokenizer(const Json& pre_tokenizer, bool in_sequence);
   void check_post_processor(const Json& processor) const;
-  void check_all_bytes() const;
+  void check_bytes() const;
 
   std::string where_;
   TokenizerFile file_;
@@ -59,7 +60,7 @@ TokenizerFile Reader::read() {
   if (const std::string type = type_of(member("decoder"), "decoder"); type != "ByteLevel")
     fail("{}: decoder of type \"{}\" is not supported, only ByteLevel is", where_, type);
   check_post_processor(member("post_processor"));
-  check_all_bytes();
+  check_bytes();
   return std::move(file_);
 }
 
@@ -191,8 +192,8 @@ void Reader::check_post_processor(const Json& processor) const {
     check_post_processor(part);
 }
 
-void Reader::check_all_bytes() const {
-  for (int byte = 0; byte < 256; ++byte) {
+void Reader::check_bytes() const {
+  for (int byte = ' '; byte <= '~'; ++byte) {
     const std::string name = to_byte_level(std::string(1, static_cast<char>(byte)));
     if (!ids_.contains(name))
       fail("{}: model: vocab has no token for byte {:#04x} (\"{}\"): was it trained without the byte-level alphabet?",
@@ -255,6 +256,33 @@ TokenizerFile load_tokenizer_file(const std::filesystem::path& path) {
   if (std::filesystem::is_directory(path)) return load_tokenizer_file(path / "tokenizer.json");
   Json document = path.filename() == "vocab.json" ? document_of_old_files(path) : read_json(path);
   return Reader(path.string(), std::move(document)).read();
+}
+
+TokenizerFile tokenizer_file_of(const GgufFile& file) {
+  const std::string where = file.path().string();
+  if (const std::string& kind = file.text("tokenizer.ggml.model"); kind != "gpt2")
+    fail("{}: tokenizer.ggml.model is \"{}\"; \"gpt2\" (byte-level BPE) is supported", where, shown(kind));
+  Json document = byte_level_document();
+  const std::string rule = file.has_key("tokenizer.ggml.pre") ? file.text("tokenizer.ggml.pre") : "gpt-2";
+  if (rule == "smollm") {
+    const Json digits = {{"type", "Digits"}, {"individual_digits", true}};
+    document["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {digits, document["pre_tokenizer"]}}};
+  } else if (rule != "gpt-2") {
+    fail("{}: tokenizer.ggml.pre is \"{}\"; the splitting rules \"gpt-2\" and \"smollm\" are supported", where, shown(rule));
+  }
+  const std::vector<std::string>& tokens = file.texts("tokenizer.ggml.tokens");
+  const auto* const types = std::get_if<std::vector<int32_t>>(&file.value("tokenizer.ggml.token_type"));
+  if (types == nullptr || types->size() != tokens.size())
+    fail("{}: tokenizer.ggml.token_type is no array of int32 with one for each of the {} tokens", where, tokens.size());
+  constexpr int32_t kControl = 3, kUserDefined = 4;
+  Json& vocabulary = document["model"]["vocab"];
+  for (size_t id = 0; id < tokens.size(); ++id) {
+    vocabulary[tokens[id]] = id;
+    if ((*types)[id] == kControl || (*types)[id] == kUserDefined)
+      document["added_tokens"].push_back(special_token(tokens[id], static_cast<int64_t>(id)));
+  }
+  document["model"]["merges"] = file.texts("tokenizer.ggml.merges");
+  return Reader(where, std::move(document)).read();
 }
 
 TokenizerFile make_tokenizer_file(const LearnedMerges& learned, std::string_view end_of_text) {

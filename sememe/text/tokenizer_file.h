@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "sememe/base/json.h"
+#include "sememe/formats/gguf.h"
 #include "sememe/text/merge_trainer.h"
 
 namespace sememe {
@@ -26,7 +27,7 @@ struct TokenizerFile {
   /// alone.
   enum class Digits { kTogether, kRuns, kEach };
 
-  std::vector<Token> tokens;  ///< by id; holds all 256 bytes
+  std::vector<Token> tokens;  ///< by id; holds all bytes but control characters and such as UTF-8 has no use for
   std::vector<Merge> merges;  ///< by rank
   std::map<std::string, int32_t> specials;
   Digits digits = Digits::kTogether;
@@ -39,6 +40,10 @@ struct TokenizerFile {
 /// Reads tokenizer.json, the folder that holds it, or vocab.json with merges.txt beside it.
 /// @throws Error naming the file and the part that is missing, malformed or not supported
 TokenizerFile load_tokenizer_file(const std::filesystem::path& path);
+
+/// The tokenizer that a GGUF file holds: of its kinds "gpt2", byte-level BPE, with the splitting rules "gpt-2" and "smollm".
+/// @throws Error naming the file and the key that is missing, malformed or not supported
+TokenizerFile tokenizer_file_of(const GgufFile& file);
 
 /// The file of a tokenizer that was learned here: `end_of_text` is token 0, the others follow in their order.
 TokenizerFile make_tokenizer_file(const LearnedMerges& learned, std::string_view end_of_text);

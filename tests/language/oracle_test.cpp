@@ -16,7 +16,8 @@ TEST(Oracle, DISABLED_RunsAndSavesTheModelsOfTheFolder) {
   ASSERT_NE(folder, nullptr) << "run tests/language/transformers_oracle.py";
   const std::filesystem::path from = std::filesystem::path(folder) / "reference", to = std::filesystem::path(folder) / "saved";
   for (const auto& entry : std::filesystem::directory_iterator(from)) {
-    const LanguageModel model = LanguageModel::load(entry.path());
+    const std::filesystem::path gguf = entry.path() / "model.gguf";
+    const LanguageModel model = LanguageModel::load(std::filesystem::exists(gguf) ? gguf : entry.path());
     const torch::Tensor inputs = load_tensor(SafetensorsFile(entry.path() / "inputs.safetensors"), "inputs");
     SiteVisitor nobody;
     const torch::Tensor logits = model.network->forward({inputs, {}}, nobody);

@@ -157,6 +157,12 @@ def variants(merges_from):
     yield "ignore_merges", Tokenizer.from_str(json.dumps(document))
     document["model"]["ignore_merges"] = False
     yield "merges reversed", Tokenizer.from_str(json.dumps(document))
+    document = json.loads(merges_from)
+    alphabet = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    rare = {alphabet.pre_tokenize_str(character)[0][0] for character in "\x01\x7f\x1c"}
+    kept = [merge for merge in document["model"]["merges"] if not rare & set("".join(merge))]
+    document["model"].update(merges=kept, vocab={token: number for token, number in document["model"]["vocab"].items() if not rare & set(token)})
+    yield "without rare bytes", Tokenizer.from_str(json.dumps(document))
 
 
 def check_training(comparison, text):
