@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "sememe/base/error.h"
+#include "sememe/features/tensor_top_k.h"
 #include "sememe/features/threshold_dictionary.h"
 
 namespace sememe {
@@ -13,13 +14,24 @@ constexpr double kThresholdRate = 0.01;   // of the running mean
 
 }  // namespace
 
-BatchTopKLearner::BatchTopKLearner(const LearnerOptions& options, const ActivationStatistics& statistics)
-    : TopKLearner(options, statistics), threshold_(torch::full({1}, -1.0, torch::kDouble)) {}
+int64_t BatchThreshold::from() const { return steps_ > 0 ? std::min(kThresholdFrom, steps_ / 2) : kThresholdFrom; }
 
-/// The step from which the threshold is measured: the 1,000th, or the middle of a shorter run.
-int64_t BatchTopKLearner::threshold_from() const {
-  return options_.steps > 0 ? std::min(kThresholdFrom, options_.steps / 2) : kThresholdFrom;
+void BatchThreshold::follow(int64_t steps_done, const torch::Tensor& values) {
+  if (steps_done <= from() || values.numel() == 0) return;
+  const double smallest = values.min().item<float>();
+  double& running = *value_.data_ptr<double>();
+  running = running < 0 ? smallest : running + kThresholdRate * (smallest - running);
 }
+
+double BatchThreshold::checked(const std::string& architecture, int64_t steps_done) const {
+  if (value() < 0)
+    fail("{}: {} steps are too few for the threshold by which single rows are encoded, it is measured after step {}; train longer",
+         architecture, steps_done, from());
+  return value();
+}
+
+BatchTopKLearner::BatchTopKLearner(const LearnerOptions& options, const ActivationStatistics& statistics)
+    : TopKLearner(options, statistics), threshold_(options.steps) {}
 
 void BatchTopKLearner::select(const ActivationRows&, const torch::Tensor& centred, int64_t k, SelectedCodes& codes) {
   select_codes_of_batch(torch::addmm(weights_.encoder_bias, centred, weights_.encoder.t()), k, codes);
@@ -27,31 +39,25 @@ void BatchTopKLearner::select(const ActivationRows&, const torch::Tensor& centre
 
 StepReport BatchTopKLearner::step(const ActivationRows& rows, double learning_rate) {
   const StepReport report = TopKLearner::step(rows, learning_rate);
-  if (steps_done() > threshold_from() && !codes_.values.empty()) {
-    const double smallest = *std::min_element(codes_.values.begin(), codes_.values.end());
-    double& running = *threshold_.data_ptr<double>();
-    running = running < 0 ? smallest : running + kThresholdRate * (smallest - running);
-  }
+  threshold_.follow(steps_done(), torch::from_blob(codes_.values.data(), {static_cast<int64_t>(codes_.values.size())}));
   return report;
 }
 
 std::shared_ptr<Dictionary> BatchTopKLearner::dictionary(const Json& origin) const {
-  if (threshold() < 0)
-    fail("{}: {} steps are too few for the threshold by which single rows are encoded, it is measured after step {}; train longer",
-         architecture(), steps_done(), threshold_from());
+  const double threshold = threshold_.checked(architecture(), steps_done()) / input_scale();
   Json config = origin;
   config.update(settings());
-  return std::make_shared<ThresholdDictionary>(unscaled_weights(), torch::full({options_.latents}, threshold() / input_scale()),
-                                               architecture(), config);
+  return std::make_shared<ThresholdDictionary>(unscaled_weights(), torch::full({options_.latents}, threshold), architecture(), config);
 }
 
 NamedTensors BatchTopKLearner::state() const {
   NamedTensors state = TopKLearner::state();
-  state.emplace_back("threshold", threshold_);
+  state.emplace_back("threshold", threshold_.tensor());
   return state;
 }
 
 std::unique_ptr<DictionaryLearner> learn_batch_top_k(const LearnerOptions& options, const ActivationStatistics& statistics) {
+  if (!options.device.is_cpu()) return learn_by_tensors("batchtopk", options, statistics);
   return std::make_unique<BatchTopKLearner>(options, statistics);
 }
 

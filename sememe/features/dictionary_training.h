@@ -39,6 +39,7 @@ struct DictionaryTrainingOptions {
   std::optional<std::vector<int64_t>> prefixes{};
   uint64_t seed = 1;
   bool resume = false;
+  torch::Device device = torch::kCPU;  ///< a run may be resumed on another
   int64_t checkpoint_every = 0;  ///< steps; 0 takes as many as one minute or so needs
 };
 
