@@ -137,7 +137,7 @@ TEST_P(Devices, AModelIsCapturedAsOnTheCpu) {
   const std::filesystem::path text = write_text(folder_ / "text.txt");
   const LanguageModel model = small_language_model();
   const auto captured = [&](torch::Device where, const char* name) {
-    model.network->to(where);
+    move_module(*model.network, where);
     capture(model, text, {.site = "blocks.0.output", .tokens = 100000, .batch_tokens = 60, .gradients = true, .half = false, .device = where},
             folder_ / name);
     const ActivationStore store = ActivationStore::open(folder_ / name);
@@ -155,7 +155,7 @@ TEST_P(Devices, DictionariesAreEvaluatedAsOnTheCpu) {
   const std::string site = "blocks.0.output";
   for (const auto& dictionary : dictionaries(find_site(*model.network, site).width, 40)) {
     const auto evaluated = [&](torch::Device where) {
-      model.network->to(where);
+      move_module(*model.network, where);
       return evaluate_dictionary(*dictionary, model, text, {.site = site, .batch_tokens = 60, .device = where});
     };
     const Json wanted = evaluated(torch::kCPU), found = evaluated(device());
@@ -176,7 +176,7 @@ TEST_P(Devices, CodesAreEditedInAModelAsOnTheCpu) {
   intervention.edits = {Edit::clamp(3, 2.0), Edit::ablate(5), Edit::add(7, 1.0, 2.0)};
   const torch::NoGradGuard no_autograd;
   const auto predicted = [&](torch::Device where) {
-    model.network->to(where);
+    move_module(*model.network, where);
     InterveneSite visitor(intervention, *dictionary);
     return model.network->forward({torch::tensor({{1, 5, 9, 3}}, torch::kLong).to(where), {}}, visitor).cpu();
   };

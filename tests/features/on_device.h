@@ -1,11 +1,12 @@
 #pragma once
-// Tests that run on every device: INSTANTIATE_TEST_SUITE_P(Devices, NAME, every_device, name_of_device). Where LibTorch can use no CUDA device
-// those on it are skipped and say so.
+// Tests that run on every device: INSTANTIATE_TEST_SUITE_P(Devices, NAME, every_device, name_of_device). "played" is a device that the CPU plays
+// (played_device.h). Where LibTorch can use no CUDA device the tests on it are skipped and say so.
 
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
 #include <string>
+#include <vector>
 
 namespace sememe {
 
@@ -19,7 +20,14 @@ class OnDevice : public Fixture, public ::testing::WithParamInterface<const char
   torch::Device device() const { return torch::Device(this->GetParam()); }
 };
 
-inline const auto every_device = ::testing::Values("cpu", "cuda");
+/// As module.to(device), which LibTorch refuses for devices that it does not know: the handles of parameters stay, what they hold moves.
+inline void move_module(torch::nn::Module& module, torch::Device device) {
+  const torch::NoGradGuard no_autograd;
+  for (const std::vector<torch::Tensor>& tensors : {module.parameters(), module.buffers()})
+    for (const torch::Tensor& tensor : tensors) tensor.unsafeGetTensorImpl()->shallow_copy_from(tensor.detach().to(device).getIntrusivePtr());
+}
+
+inline const auto every_device = ::testing::Values("cpu", "played", "cuda");
 
 inline std::string name_of_device(const ::testing::TestParamInfo<const char*>& info) { return info.param; }
 
