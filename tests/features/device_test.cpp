@@ -80,8 +80,11 @@ TEST_P(Devices, LearntByAutogradTheyFallAsOnTheCpu) {
   for (const Form& form : kForms) {
     const Setting setting;
     const auto wanted = learner(form, setting, torch::kCPU), found = learner(form, setting, device());
+    for (DictionaryLearner* const each : {wanted.get(), found.get()})  // a latent that is dead, and begins anew where the form has that
+      for (const auto& [name, tensor] : each->state())
+        if (name == "weights.encoder_bias") tensor[3].fill_(-100.0);
     double first = 0.0, last = 0.0;
-    for (int step = 0; step < 40; ++step) {  // resamplings are among them
+    for (int step = 0; step < 40; ++step) {
       const StepReport report = found->step({setting.x, setting.gradients}, 1e-2);
       last = wanted->step({setting.x, setting.gradients}, 1e-2).fvu;
       if (step == 0) first = last;
