@@ -86,7 +86,6 @@ __device__ inline Bound find_bound(const RowScores& row, int32_t width, int32_t 
     known |= found_digit << shift;
     mask |= static_cast<uint32_t>(kDigits - 1) << shift;
     wanted -= found_above;
-    __syncthreads();
   }
   return {known, wanted};
 }
