@@ -237,6 +237,7 @@ void add_bench_commands(CLI::App& program) {
   group->require_subcommand(1);
   add_training_bench(*group);
   add_semi_nmf_bench(*group);
+  add_ranks_bench(*group);
 }
 
 }  // namespace sememe

@@ -9,6 +9,7 @@
 #include "sememe/base/progress.h"
 #include "sememe/base/threads.h"
 #include "sememe/features/interchange/format.h"
+#include "sememe/ranks/ranks.h"
 
 namespace sememe {
 
@@ -27,9 +28,15 @@ void add_common_options(CLI::App& command, CommonOptions& options, bool with_jso
 }
 
 void apply(const CommonOptions& options) {
-  if (options.threads != 0) set_thread_count(options.threads);
+  const Ranks& ranks = Ranks::of_run();
+  if (!ranks.alone() && !options.on_ranks)
+    fail_usage("mpirun: only dictionary train and bench ranks work on several ranks; run this command without it");
+  if (options.threads != 0)
+    set_thread_count(options.threads);
+  else if (ranks.on_this_machine() > 1)
+    set_thread_count(std::max(1, thread_count() / ranks.on_this_machine()));
   torch::set_num_threads(thread_count());
-  set_quiet(options.quiet);
+  set_quiet(options.quiet || !ranks.first());
   if (options.device == "cuda" && !torch::cuda::is_available())
     fail_usage("--device cuda: this LibTorch sees no CUDA device; use --device cpu");
   if (options.device != "cpu" && options.device != "cuda") fail_usage("--device {}: give cpu or cuda", options.device);

@@ -18,6 +18,7 @@ struct CommonOptions {
   uint64_t seed = 1;
   int threads = 0;  ///< 0 means all cores
   std::string device = "cpu";
+  bool on_ranks = false;  ///< whether mpirun may start several of the command
   bool quiet = false;
   std::filesystem::path json;  ///< empty: none asked for
 };
@@ -82,5 +83,6 @@ void add_report_command(CLI::App& program);
 void add_tokenizer_commands(CLI::App& program);
 void add_study_commands(CLI::App& program);
 void add_bench_commands(CLI::App& program);
+void add_ranks_bench(CLI::App& group);
 
 }  // namespace sememe

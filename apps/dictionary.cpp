@@ -13,6 +13,7 @@
 #include "sememe/features/dictionary_training.h"
 #include "sememe/features/evaluation.h"
 #include "sememe/formats/npy.h"
+#include "sememe/ranks/ranks.h"
 
 namespace sememe {
 namespace {
@@ -27,6 +28,7 @@ struct TrainCommand {
     options.seed = common.seed;
     options.device = torch::Device(common.device);
     const Json result = train_dictionary(ActivationStore::open(activations), options, out);
+    if (!Ranks::of_run().first()) return;
     fmt::print("{}: loss {:.4f}, fvu {:.4f}, l0 {:.1f}, {} dead of {} latents, {:.0f} tokens per second\n", out.string(),
                result["loss"].get<double>(), result["fvu"].get<double>(), result["l0"].get<double>(),
                result["dead"].get<int64_t>(), options.latents, result["tokens_per_second"].get<double>());
@@ -90,8 +92,12 @@ void add_train_command(CLI::App& group) {
                   "Numbers of latents that must do without the later, as 128,256,2048; 1/16, 1/8, 1/4, 1/2 and all unless given" +
                       owners("prefixes"))
       ->delimiter(',');
+  app->add_option("--shards", options.shards,
+                  "Under mpirun: parts of the latents, each on its own ranks; 0 takes as many as exchange the fewest bytes")
+      ->capture_default_str();
   app->add_option("--checkpoint-every", options.checkpoint_every, "Steps; 0 saves once a minute")->capture_default_str();
   app->add_flag("--resume", options.resume, "Continue from the checkpoint, if there is one");
+  command->common.on_ranks = true;
   add_common_options(*app, command->common);
   app->callback([command] { command->run(); });
 }

@@ -8,11 +8,13 @@ namespace {
 volatile std::sig_atomic_t signal_seen = 0;
 
 void remember(int signal_number) {
-  signal_seen = 1;
+  note_interrupt();
   std::signal(signal_number, SIG_DFL);
 }
 
 }  // namespace
+
+void note_interrupt() { signal_seen = 1; }
 
 void catch_interrupts() {
   std::signal(SIGINT, remember);

@@ -6,6 +6,9 @@ namespace sememe {
 /// Installs the handler; a second signal ends the process at once.
 void catch_interrupts();
 
+/// What the handler does; for handlers that do more.
+void note_interrupt();
+
 /// True once SIGINT or SIGTERM has come.
 bool interrupted();
 

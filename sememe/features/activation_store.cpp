@@ -308,15 +308,19 @@ void ShuffledActivations::open_window() {
          position_.row, position_.window);
 }
 
-ActivationRows ShuffledActivations::next(int64_t rows) {
+ActivationRows ShuffledActivations::next(int64_t rows, int64_t begin, int64_t count) {
+  const bool filtered = std::isfinite(largest_norm_);  // which rows are the next is then known only when all have been read
   std::vector<torch::Tensor> activations, gradients;
   int64_t left_out = 0;  // since a row was kept
   for (int64_t missing = rows; missing > 0;) {
     if (window_.empty()) open_window();
     const auto size = static_cast<int64_t>(window_.size());
     const int64_t part = std::min(missing, size - position_.row);
-    ActivationRows some = store_.gather(std::span(window_).subspan(position_.row, part));
-    if (std::isfinite(largest_norm_)) {
+    const int64_t done = rows - missing;
+    const int64_t from = filtered ? 0 : std::clamp<int64_t>(begin - done, 0, part);
+    const int64_t to = filtered ? part : std::clamp<int64_t>(begin + count - done, 0, part);
+    ActivationRows some = store_.gather(std::span(window_).subspan(position_.row + from, to - from));
+    if (filtered) {
       const torch::Tensor kept = (some.activations.norm(2, {1}) <= largest_norm_).nonzero().squeeze(1);
       dropped_ += part - kept.size(0);
       left_out = kept.size(0) > 0 ? 0 : left_out + part;
@@ -326,7 +330,7 @@ ActivationRows ShuffledActivations::next(int64_t rows) {
     }
     activations.push_back(some.activations);
     if (some.gradients.defined()) gradients.push_back(some.gradients);
-    missing -= some.activations.size(0);
+    missing -= filtered ? some.activations.size(0) : part;
     position_.row += part;
     if (position_.row < size) continue;
     ++position_.window;
@@ -334,7 +338,11 @@ ActivationRows ShuffledActivations::next(int64_t rows) {
     window_.clear();
   }
   const auto join = [](const std::vector<torch::Tensor>& parts) { return parts.size() == 1 ? parts[0] : torch::cat(parts); };
-  return {join(activations), gradients.empty() ? torch::Tensor() : join(gradients)};
+  ActivationRows joined{join(activations), gradients.empty() ? torch::Tensor() : join(gradients)};
+  if (!filtered || count == rows) return joined;
+  joined.activations = joined.activations.narrow(0, begin, count).contiguous();
+  if (joined.gradients.defined()) joined.gradients = joined.gradients.narrow(0, begin, count).contiguous();
+  return joined;
 }
 
 }  // namespace sememe

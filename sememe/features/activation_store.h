@@ -104,7 +104,9 @@ class ShuffledActivations {
   ShuffledActivations(ActivationStore store, uint64_t seed, float largest_norm, int64_t window_rows = 0);
 
   /// The next `rows` rows. @throws Error as ActivationStore::read, or if every row is left out
-  ActivationRows next(int64_t rows);
+  ActivationRows next(int64_t rows) { return next(rows, 0, rows); }
+  /// Of the next `rows` rows those from `begin` on, `count` of them; the position moves past all.
+  ActivationRows next(int64_t rows, int64_t begin, int64_t count);
 
   Position position() const { return position_; }
   void seek(Position position);

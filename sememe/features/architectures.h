@@ -12,12 +12,16 @@
 
 namespace sememe {
 
+/// What the ranks of a run can share of its training (features/rank_grid.h).
+enum class Sharing { kNothing, kRows, kRowsAndLatents };
+
 struct Architecture {
   std::string_view name;
   std::string_view what;      ///< one line for --help
   bool needs_gradients;       ///< training needs gradients beside the activations
   std::vector<std::string_view> options;  ///< of training, those that not every architecture has, e.g. "k"
   double rate;                            ///< its own default learning rate, as a share of default_learning_rate(); 0 if it has none
+  Sharing sharing;
   std::shared_ptr<Dictionary> (*load)(const Json& config, const SafetensorsFile& file);
   std::unique_ptr<DictionaryLearner> (*learn)(const LearnerOptions& options, const ActivationStatistics& statistics);
 

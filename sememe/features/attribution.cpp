@@ -1,5 +1,7 @@
 #include "sememe/features/attribution.h"
 
+#include <algorithm>
+
 #include "sememe/base/error.h"
 
 namespace sememe {
@@ -19,7 +21,7 @@ AttributionLearner::AttributionLearner(const LearnerOptions& options, const Acti
 
 void AttributionLearner::begin_batch(const torch::Tensor&, const torch::Tensor& gradients) {
   if (!gradients.defined()) fail("attribution needs gradients; capture with --gradients");
-  mean_norm_ = gradients.norm(2, {1}).mean().clamp_min(1e-30);
+  mean_norm_ = std::max(1e-30, mean_over_ranks(gradients.norm(2, {1}).mean().item<double>()));
 }
 
 AutogradLearner::Terms AttributionLearner::terms(const torch::Tensor& x, const torch::Tensor& gradients) {

@@ -20,7 +20,7 @@ class AttributionLearner : public ReluLearner {
 
  private:
   double attribution_, unexplained_;
-  torch::Tensor mean_norm_;  // of the batch's gradients
+  double mean_norm_ = 1.0;  // of the batch's gradients
 };
 
 std::unique_ptr<DictionaryLearner> learn_attribution(const LearnerOptions& options, const ActivationStatistics& statistics);

@@ -30,8 +30,9 @@ AutoencoderWeights AutoencoderWeights::load(const Json& config, const Safetensor
 
 std::string config_path(const SafetensorsFile& file) { return (file.path().parent_path() / "config.json").string(); }
 
-torch::Tensor random_directions(int64_t rows, int64_t width, uint64_t seed, std::string_view name) {
+torch::Tensor random_directions(int64_t rows, int64_t width, uint64_t seed, std::string_view name, int64_t first) {
   RandomStream stream(seed, name);
+  stream.seek(static_cast<uint64_t>(first * width) * 2);  // a normal number draws two
   torch::Tensor directions = torch::empty({rows, width});
   float* const values = directions.data_ptr<float>();
   for (int64_t i = 0; i < rows * width; ++i) values[i] = static_cast<float>(stream.normal());

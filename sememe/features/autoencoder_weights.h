@@ -35,8 +35,8 @@ struct AutoencoderWeights {
 /// The config.json beside a dictionary's tensors, for messages.
 std::string config_path(const SafetensorsFile& file);
 
-/// Random rows of norm 1, the same for the same seed and name. -> [rows, width]
-torch::Tensor random_directions(int64_t rows, int64_t width, uint64_t seed, std::string_view name);
+/// Random rows of norm 1, the same for the same seed and name: rows `first` and after of as many as one likes. -> [rows, width]
+torch::Tensor random_directions(int64_t rows, int64_t width, uint64_t seed, std::string_view name, int64_t first = 0);
 
 /// @throws Error unless x is [n, width]
 void check_inputs(const torch::Tensor& x, int64_t width);

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "sememe/base/error.h"
 #include "sememe/base/threads.h"
+#include "sememe/features/sharded_tensors.h"
 #include "sememe/features/tensor_adam.h"
 #include "sememe/features/tensor_codes.h"
 #include "sememe/kernels/adam.h"
@@ -111,6 +113,32 @@ void AutogradLearner::add_part(int64_t begin, int64_t count, const torch::Tensor
   error_ = begin == 0 ? error : torch::cat({error_, error});
 }
 
+double AutogradLearner::mean_over_ranks(double own) const {
+  const Ranks& ranks = options_.ranks.rows;
+  if (ranks.alone()) return own;
+  ranks.sum(std::span(&own, 1));
+  return own / ranks.size();
+}
+
+torch::Tensor AutogradLearner::rows_of_all_ranks(const torch::Tensor& own) const {
+  const Ranks& ranks = options_.ranks.rows;
+  if (ranks.alone()) return own;
+  torch::Tensor all = torch::zeros({own.size(0) * ranks.size(), own.size(1)});
+  all.narrow(0, own.size(0) * ranks.rank(), own.size(0)).copy_(own);
+  ranks.sum(numbers_of(all));
+  return all;
+}
+
+/// Losses are means over rows, and every rank has as many.
+void AutogradLearner::average_gradients() {
+  const Ranks& ranks = options_.ranks.rows;
+  if (ranks.alone()) return;
+  for (auto& [name, gradient] : gradients_) {
+    ranks.sum(numbers_of(gradient));
+    gradient.div_(ranks.size());
+  }
+}
+
 StepReport AutogradLearner::compute_gradients(const ActivationRows& rows) {
   check_inputs(rows.activations, options_.width);
   const auto batch = static_cast<double>(rows.activations.size(0));
@@ -124,8 +152,10 @@ StepReport AutogradLearner::compute_gradients(const ActivationRows& rows) {
     begin_batch(x_, gradients);
   }
   for_parts(x_.size(0), part_, [&](int64_t begin, int64_t count) { add_part(begin, count, gradients, report); });
-  report.fvu /= batch * variance_;
-  report.l0 /= batch;
+  average_gradients();
+  report.loss = mean_over_ranks(report.loss);
+  report.fvu = mean_over_ranks(report.fvu / (batch * variance_));
+  report.l0 = mean_over_ranks(report.l0 / batch);
   return report;
 }
 
@@ -191,7 +221,13 @@ StepReport AutogradLearner::step(const ActivationRows& rows, double learning_rat
   StepReport report = compute_gradients(rows);
   check_loss(report.loss, steps_done() + 1);
   const torch::NoGradGuard no_autograd;
-  rows_since_fired_.add_(rows.activations.size(0)).masked_fill_(fired_, 0);
+  const Ranks& ranks = options_.ranks.rows;
+  if (!ranks.alone()) {
+    torch::Tensor fired = fired_.to(torch::kLong);
+    ranks.largest({fired.data_ptr<int64_t>(), static_cast<size_t>(fired.numel())});
+    fired_ = fired > 0;
+  }
+  rows_since_fired_.add_(rows.activations.size(0) * ranks.size()).masked_fill_(fired_, 0);
   limit_gradients();
   apply_adam(learning_rate);
   follow_target(report.l0);

@@ -1,8 +1,8 @@
 #pragma once
 // What learners share whose loss is written down as in its paper and differentiated by LibTorch: initial weights, Adam, warm-ups, unit
-// atoms, the count of dead latents, checkpoints. An architecture adds its loss and how its parameters become a Dictionary. Loss and gradients
-// are summed over parts of the batch, so that what autograd keeps for the backward pass is of one part's [rows, latents] at a time. Parameters
-// are on options.device.
+// atoms, the count of dead latents, checkpoints. An architecture adds its loss and how its parameters become a Dictionary. Loss and
+// gradients are summed over parts of the batch, so that what autograd keeps for the backward pass is of one part's [rows, latents] at a
+// time. Parameters are on options.device.
 
 #include <cmath>
 
@@ -62,6 +62,10 @@ class AutogradLearner : public DictionaryLearner {
   torch::Tensor encoder_products(const torch::Tensor& x) const;
   /// codes decoder + decoder_bias
   torch::Tensor reconstruct(const torch::Tensor& codes) const;
+  /// Of a number that each rank has of its own rows, the mean over those of the whole batch.
+  double mean_over_ranks(double own) const;
+  /// The rows of the whole batch. own [rows, n] -> [batch, n]
+  torch::Tensor rows_of_all_ranks(const torch::Tensor& own) const;
   /// Mean squared distance of scaled rows from their mean, in the columns that are reconstructed: all, but for a transcoder.
   double variance() const { return variance_; }
   void set_variance(double variance) { variance_ = variance; }
@@ -101,6 +105,7 @@ class AutogradLearner : public DictionaryLearner {
   torch::Tensor redrawn_atom() const;
   void apply_adam(const kernels::AdamStep& adam, size_t parameter);
   void apply_adam_by_tensors(const kernels::AdamStep& adam, size_t parameter);
+  void average_gradients();
 
   AutogradSettings settings_;
   torch::Tensor input_scale_;

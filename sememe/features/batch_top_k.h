@@ -3,18 +3,22 @@
 // the codes, so that rows have as many as they need and k on average. A row alone is encoded by a threshold: the running mean of the
 // smallest pre-activation that a batch kept. Loss, AuxK and gradients are TopK's.
 
+#include <functional>
+#include <string>
+
 #include "sememe/features/top_k.h"
 
 namespace sememe {
 
-/// By which a row alone is encoded: the running mean of the smallest code of a batch, from the 1,000th step on or the middle of a shorter run.
+/// By which a row alone is encoded: the running mean of the smallest code of a batch, from the 1,000th step on or the middle of a shorter
+/// run.
 class BatchThreshold {
  public:
   /// @param steps length of the run, 0 if it is not known
   explicit BatchThreshold(int64_t steps) : steps_(steps), value_(torch::full({1}, -1.0, torch::kDouble)) {}
 
-  /// Called after each step. @param values the codes of its batch, on any device
-  void follow(int64_t steps_done, const torch::Tensor& values);
+  /// Called after each step that kept codes. @param smallest asked for the smallest of them from the step on that counts
+  void follow(int64_t steps_done, const std::function<double()>& smallest);
   /// Of pre-activations of scaled inputs; below 0 while there is none.
   double value() const { return value_.item<double>(); }
   /// @throws Error if there were too few steps for a threshold
@@ -46,6 +50,8 @@ class BatchTopKLearner : public TopKLearner {
   virtual Json settings() const { return {{"k", options_.k}}; }
 
  private:
+  double smallest_code() const;
+
   BatchThreshold threshold_;
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <memory>
 #include <string_view>
@@ -15,6 +16,8 @@
 #include "sememe/base/progress.h"
 #include "sememe/base/random.h"
 #include "sememe/features/architectures.h"
+#include "sememe/features/sharded_tensors.h"
+#include "sememe/ranks/ranks.h"
 
 namespace sememe {
 namespace {
@@ -72,6 +75,14 @@ void check_options(const ActivationStore& store, const DictionaryTrainingOptions
     fail_usage("--checkpoint-every and --dead-after: give 0 for the default, or more");
   if (!options.device.is_cpu() && architecture.rate == 0)
     fail_usage("--device {}: --architecture {} learns without gradients, on the cpu only", options.device.str(), architecture.name);
+  const Ranks& ranks = Ranks::of_run();
+  if (!ranks.alone() && architecture.sharing == Sharing::kNothing)
+    fail_usage("--architecture {}: learns on one rank; run it without mpirun", architecture.name);
+  if (!ranks.alone() && !options.device.is_cpu())
+    fail_usage("--device {}: several ranks train on the cpu; leave out mpirun, or --device", options.device.str());
+  if (options.shards < 0) fail_usage("--shards {}: give 0 for the default, or more", options.shards);
+  if (options.shards > 1 && architecture.sharing != Sharing::kRowsAndLatents)
+    fail_usage("--shards {}: --architecture {} shares rows among ranks, not latents; give 1", options.shards, architecture.name);
   if (architecture.needs_gradients && !store.has_gradients())
     fail("{}: holds no gradients, which --architecture {} needs; capture with --gradients", store.path().string(),
          options.architecture);
@@ -90,6 +101,12 @@ torch::Tensor sample_rows(const ActivationStore& store) {
 std::vector<int64_t> parts_of(const ActivationStore& store) {
   if (!store.origin().contains("parts")) return {};
   return json_member<std::vector<int64_t>>(store.origin(), "parts", store.path().string());
+}
+
+int64_t shards_of(const ActivationStore& store, const DictionaryTrainingOptions& options) {
+  if (options.shards > 0) return options.shards;
+  if (find_architecture(options.architecture).sharing != Sharing::kRowsAndLatents) return 1;
+  return fewest_bytes_shards({options.batch, store.width(), options.latents, k_of(options)}, Ranks::of_run().size());
 }
 
 /// Everything that must agree for a checkpoint to be continued.
@@ -148,6 +165,8 @@ class Training {
   Training(const ActivationStore& store, const DictionaryTrainingOptions& options, std::filesystem::path folder)
       : store_(store),
         options_(options),
+        ranks_(Ranks::of_run(), shards_of(store, options)),
+        share_(ranks_.own_rows(options.batch)),
         settings_(settings_of(store, options)),
         folder_(std::move(folder)),
         checkpoint_(folder_.string() + ".checkpoint"),
@@ -172,6 +191,7 @@ class Training {
 
  private:
   void prepare() {
+    say_where_to_continue();
     check_output_folder(folder_, kDictionaryFile);
     const torch::Tensor sample = sample_rows(store_);
     float largest_norm = std::numeric_limits<float>::infinity();
@@ -182,7 +202,7 @@ class Training {
                            .auxiliary_k = options_.auxiliary_k.value_or(-1), .dead_after = options_.dead_after,
                            .multi_top_k = options_.multi_top_k, .steps = steps_, .device = options_.device, .sparsity = options_.sparsity,
                            .target_l0 = options_.target_l0, .penalty = options_.penalty, .attribution = options_.attribution,
-                           .unexplained = options_.unexplained, .prefixes = options_.prefixes};
+                           .unexplained = options_.unexplained, .prefixes = options_.prefixes, .ranks = ranks_};
     learner.gradient.beta = options_.gradient.beta.value_or(learner.gradient.beta);
     learner.gradient.score = options_.gradient.score.value_or(learner.gradient.score);
     learner.gradient.scaling = options_.gradient.scaling.value_or(learner.gradient.scaling);
@@ -192,6 +212,27 @@ class Training {
     learner_ = architecture.learn(learner, measure_activations(kept, parts));
     rows_ = std::make_unique<ShuffledActivations>(store_, options_.seed, largest_norm);
     if (options_.resume && std::filesystem::exists(checkpoint_)) load_checkpoint();
+    check_agreement();
+    if (!ranks_.all.alone())
+      note(fmt::format("{} ranks: {} of rows x {} of latents", ranks_.all.size(), ranks_.rows.size(), ranks_.latents.size()));
+  }
+
+  /// @throws Error unless all ranks have found the same files
+  void check_agreement() const {
+    const int64_t found[] = {store_.rows(), store_.width(), step_};
+    std::vector<int64_t> extremes;
+    for (const int64_t number : found) extremes.insert(extremes.end(), {number, -number});
+    ranks_.all.largest(extremes);
+    for (size_t i = 0; i < std::size(found); ++i)
+      if (extremes[2 * i] != -extremes[2 * i + 1])
+        fail("rank {}: does not see the same {} as the others ({} and {}); give all ranks the same files", ranks_.all.rank(),
+             i == 2 ? checkpoint_.string() : store_.path().string(), extremes[2 * i], -extremes[2 * i + 1]);
+  }
+
+  void say_where_to_continue() const {
+    set_farewell(fmt::format("another rank has ended, and the run with it; {}",
+                             saved_step_ > 0 ? fmt::format("continue at step {} with --resume, from {}", saved_step_, checkpoint_.string())
+                                             : "there is no checkpoint yet, so begin anew"));
   }
 
   double rate_at(int64_t step) const {
@@ -202,7 +243,7 @@ class Training {
   void one_step() {
     const auto before = rows_->position();
     try {
-      last_ = learner_->step(rows_->next(options_.batch), rate_at(step_));
+      last_ = learner_->step(rows_->next(options_.batch, share_.begin, share_.count), rate_at(step_));
     } catch (const Interrupted&) {  // a step of minutes, which has changed nothing
       rows_->seek(before);
       stop();
@@ -220,18 +261,21 @@ class Training {
     const auto now = std::chrono::steady_clock::now();
     const bool due = options_.checkpoint_every > 0 ? step_ % options_.checkpoint_every == 0
                                                    : std::chrono::duration<double>(now - saved_at_).count() > kCheckpointSeconds;
-    if (interrupted()) stop();
-    if (!due) return;
+    // Ranks stop and save at the same step.
+    int64_t wishes[] = {interrupted() ? 1 : 0, due ? 1 : 0};
+    ranks_.all.largest(wishes);
+    if (wishes[0] != 0) stop();
+    if (wishes[1] == 0) return;
     save_checkpoint();
     saved_at_ = now;
   }
 
-  [[noreturn]] void stop() const {
+  [[noreturn]] void stop() {
     save_checkpoint();
     throw Interrupted(fmt::format("interrupted at step {} of {}; continue with --resume", step_, steps_));
   }
 
-  void save_checkpoint() const {
+  void save_checkpoint() {
     const auto position = rows_->position();
     const Json state{{"settings", settings_},
                      {"step", step_},
@@ -239,7 +283,12 @@ class Training {
                      {"curve", curve_},
                      {"since_point", since_point_.save()},
                      {"final", final_.save()}};
-    save_tensors(checkpoint_, learner_->state(), {{"sememe", state.dump()}});
+    // Rank groups hold the same but for their latents.
+    if (ranks_.rows.first())
+      save_sharded(checkpoint_, learner_->state(), [&](std::string_view name) { return learner_->is_sharded(name); }, ranks_.latents,
+                   {{"sememe", state.dump()}});
+    saved_step_ = step_;
+    say_where_to_continue();
   }
 
   void load_checkpoint() {
@@ -263,7 +312,9 @@ class Training {
     curve_ = json_member<std::vector<Json>>(state, "curve", where);
     since_point_ = Means::load(json_member<Json>(state, "since_point", where), where);
     final_ = Means::load(json_member<Json>(state, "final", where), where);
+    saved_step_ = step_;
     note(fmt::format("continuing at step {} of {}", step_, steps_));
+    say_where_to_continue();
   }
 
   Json finish(double tokens_per_second) {
@@ -275,8 +326,10 @@ class Training {
     result["curve"] = curve_;
     Json origin = store_.origin();
     origin["activations"] = store_.path().filename().string();
+    const std::shared_ptr<Dictionary> learnt = learner_->dictionary(origin);
+    if (!ranks_.all.first()) return result;
     AtomicFolder folder(folder_, kDictionaryFile);
-    learner_->dictionary(origin)->save(folder.path());
+    learnt->save(folder.path());
     write_json(folder.path() / "training.json", result);
     folder.commit();
     std::error_code ignored;
@@ -288,9 +341,11 @@ class Training {
 
   ActivationStore store_;
   DictionaryTrainingOptions options_;
+  RankGrid ranks_;
+  Share share_;  // of the rows of a batch
   Json settings_;
   std::filesystem::path folder_, checkpoint_;
-  int64_t steps_, step_ = 0;
+  int64_t steps_, step_ = 0, saved_step_ = 0;
   double rate_ = 0.0;
   std::unique_ptr<DictionaryLearner> learner_;
   std::unique_ptr<ShuffledActivations> rows_;

@@ -37,6 +37,7 @@ struct DictionaryTrainingOptions {
   std::optional<std::string> penalty{};
   std::optional<double> attribution{}, unexplained{};
   std::optional<std::vector<int64_t>> prefixes{};
+  int64_t shards = 0;  ///< of the latents, among the ranks of the run (features/rank_grid.h); 0 takes as many as exchange the fewest bytes
   uint64_t seed = 1;
   bool resume = false;
   torch::Device device = torch::kCPU;  ///< a run may be resumed on another
@@ -48,7 +49,8 @@ struct DictionaryTrainingOptions {
 double default_learning_rate(int64_t latents);
 
 /// Trains a dictionary and writes `folder` whole: config.json, dictionary.safetensors, training.json. While it runs its state is
-/// in the file `folder` + ".checkpoint"; resuming from it gives the same dictionary, bit for bit on one thread.
+/// in the file `folder` + ".checkpoint"; resuming from it gives the same dictionary, bit for bit on one thread. The ranks of a run that
+/// mpirun started share the work, and the first of them writes; a checkpoint may be continued on another number of ranks.
 /// @return what training.json holds: tokens_per_second, loss, fvu, dead, l0 (means over the last twentieth of the run), curve
 /// @throws UsageError for options that cannot be, Error for bad activations or a loss that is not finite, Interrupted once the
 ///         state is saved after SIGINT

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <utility>
 
 #include "sememe/base/error.h"
@@ -35,9 +36,12 @@ kernels::TopKOptions selection_options(const GradientSelection& selection, int64
   return options;
 }
 
-void follow_influence(const torch::Tensor& gradients, const torch::Tensor& decoder, torch::Tensor& running) {
+double measure_influence(const torch::Tensor& gradients, const torch::Tensor& decoder) {
   const torch::Tensor measured = gradients.narrow(0, 0, std::min(kMeasuredRows, gradients.size(0)));
-  const double mean = torch::mm(measured, decoder.t()).abs_().mean(torch::kDouble).item<double>();
+  return torch::mm(measured, decoder.t()).abs_().mean(torch::kDouble).item<double>();
+}
+
+void follow_influence(double mean, torch::Tensor& running) {
   double& kept = *running.data_ptr<double>();
   kept = kept == 0.0 ? mean : 0.99 * kept + 0.01 * mean;
 }
@@ -81,9 +85,17 @@ GradientTopKLearner::GradientTopKLearner(const LearnerOptions& options, const Ac
 
 void GradientTopKLearner::select(const ActivationRows& rows, const torch::Tensor& centred, int64_t k, SelectedCodes& codes) {
   if (!rows.gradients.defined()) fail("g-SAE needs gradients; capture with --gradients");
-  follow_influence(rows.gradients, weights_.decoder, influence_mean_);
+  double mean = measure_influence(rows.gradients, weights_.decoder);
+  const RankGrid& ranks = options_.ranks;
+  if (!ranks.all.alone()) {  // of all latents, on the rows that come first in the whole batch
+    mean *= static_cast<double>(shard().count) / static_cast<double>(options_.latents);
+    ranks.latents.sum(std::span(&mean, 1));
+    ranks.rows.copy_from_first(std::span(&mean, 1));
+  }
+  follow_influence(mean, influence_mean_);
   select_screened(centred, encoder(), weights_.encoder_bias, rows.gradients, &decoder_,
-                  selection_options(options_.gradient, k, influence_mean_.item<double>()), codes);
+                  selection_options(options_.gradient, std::min(k, shard().count), influence_mean_.item<double>()), codes);
+  keep_largest_of_row(codes, k, shard().begin, ranks.latents);
 }
 
 void GradientTopKLearner::refresh(int64_t latent) {

@@ -14,10 +14,11 @@ void check_selection(const GradientSelection& selection);
 /// What the selecting kernels are given. @param influence_mean what "batch-mean" scaling divides g by
 kernels::TopKOptions selection_options(const GradientSelection& selection, int64_t k, double influence_mean);
 
-/// Measures g over the first rows of a batch and all latents, and takes its mean into a running mean over steps.
+/// The mean of g over the first rows of a batch and all latents of the decoder.
 /// @param gradients [batch, width], on the decoder's device
-/// @param running   [1] float64 on the CPU, 0 at first
-void follow_influence(const torch::Tensor& gradients, const torch::Tensor& decoder, torch::Tensor& running);
+double measure_influence(const torch::Tensor& gradients, const torch::Tensor& decoder);
+/// Takes it into a running mean over steps. @param running [1] float64 on the CPU, 0 at first
+void follow_influence(double mean, torch::Tensor& running);
 
 class GradientTopKDictionary : public TopKDictionary {
  public:

@@ -84,12 +84,10 @@ AutogradLearner::Terms JumpReluLearner::terms(const torch::Tensor& x, const torc
     const torch::Tensor below = ((threshold - u).relu() * (norms * dead())).sum(1).mean();
     return {squares + sparsity * (kTanhSlope * codes * norms).tanh().sum(1).mean() + kDeadWeight * below, codes, error};
   }
-  const torch::Tensor l0 = fires.sum(1).mean() + straight_through(threshold, near.mean(0) / -bandwidth_).sum();
-  if (target_l0_ <= 0) return {squares + sparsity * l0, codes, error};
-  // The L0 of the whole batch counts. These rows change it by their own: the square, made linear there, has its derivatives.
-  const double off_target = batch_l0_.value_or(l0.item<double>()) / target_l0_ - 1.0;
-  const torch::Tensor change = (l0 - l0.detach()) / target_l0_;
-  return {squares + sparsity * (off_target * off_target + 2.0 * off_target * change), codes, error};
+  // Of the whole batch; the derivative is of these rows.
+  const double batch_l0 = batch_l0_ ? *batch_l0_ : mean_over_ranks(fires.sum(1).mean().item<double>());
+  const torch::Tensor l0 = batch_l0 + straight_through(threshold, near.mean(0) / -bandwidth_).sum();
+  return {squares + sparsity * (target_l0_ > 0 ? (l0 / target_l0_ - 1.0).square() : l0), codes, error};
 }
 
 void JumpReluLearner::begin_batch(const torch::Tensor& x, const torch::Tensor&) {
@@ -100,7 +98,7 @@ void JumpReluLearner::begin_batch(const torch::Tensor& x, const torch::Tensor&) 
     const torch::Tensor u = encoder_products(x.narrow(0, begin, count)) + weights_.encoder_bias;
     firing += (u > log_threshold_.exp()).sum().item<double>();
   });
-  batch_l0_ = firing / static_cast<double>(x.size(0));
+  batch_l0_ = mean_over_ranks(firing / static_cast<double>(x.size(0)));
 }
 
 std::shared_ptr<Dictionary> JumpReluLearner::dictionary(const Json& origin) const {

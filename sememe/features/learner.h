@@ -7,11 +7,13 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "sememe/base/json.h"
 #include "sememe/features/activation_store.h"
 #include "sememe/features/dictionary.h"
+#include "sememe/features/rank_grid.h"
 #include "sememe/network/tensors.h"
 
 namespace sememe {
@@ -43,6 +45,8 @@ struct LearnerOptions {
   std::optional<double> attribution{};  ///< attribution: weight of the latents' influence on the loss
   std::optional<double> unexplained{};  ///< attribution: weight of the error's influence on the loss
   std::optional<std::vector<int64_t>> prefixes{};  ///< matryoshka: numbers of latents, ascending, the last all of them
+
+  RankGrid ranks{};  ///< with whom the work is shared; step() is then collective
 };
 
 /// Measured once on a sample, before training.
@@ -86,14 +90,17 @@ void check_loss(double loss, int64_t step);
 class DictionaryLearner {
  public:
   virtual ~DictionaryLearner() = default;
-  /// One step on rows.activations [batch, width] (and, where the architecture needs them, rows.gradients).
+  /// One step on rows.activations [batch, width], this rank's share of the batch (and, where the architecture needs them, rows.gradients).
   /// @throws Error if the loss is NaN or infinite; Interrupted from a step of minutes, which then has changed nothing
   virtual StepReport step(const ActivationRows& rows, double learning_rate) = 0;
-  /// The dictionary learnt so far, for inputs as they were given to step(). `origin` is kept in its config.
+  /// The dictionary learnt so far, for inputs as they were given to step(). `origin` is kept in its config. Collective; only the first
+  /// rank's is whole.
   virtual std::shared_ptr<Dictionary> dictionary(const Json& origin) const = 0;
   /// All that step() changes, for a checkpoint.
   virtual NamedTensors state() const = 0;
-  /// @throws Error naming file and tensor
+  /// Whether this tensor of state() holds one row for each latent of this rank's shard, not of all.
+  virtual bool is_sharded(std::string_view name) const { return false; }
+  /// From the state of all latents. @throws Error naming file and tensor
   virtual void restore(const SafetensorsFile& file) = 0;
 };
 

@@ -26,11 +26,11 @@ MatryoshkaLearner::MatryoshkaLearner(const LearnerOptions& options, const Activa
     : BatchTopKLearner(options, statistics), prefixes_(matryoshka_prefixes(options)), groups_(prefixes_.size()) {}
 
 void MatryoshkaLearner::split(const SelectedCodes& codes) {
-  for (SelectedCodes& group : groups_) group = {{0}, {}, {}};
+  for (SelectedCodes& group : groups_) group = {{0}, {}, {}, {}};
   for (int64_t row = 0; row < codes.rows(); ++row) {
     int64_t entry = codes.offsets[row];
     for (size_t i = 0; i < groups_.size(); ++i) {  // atoms ascend within a row
-      for (; entry < codes.offsets[row + 1] && codes.atoms[entry] < prefixes_[i]; ++entry) {
+      for (; entry < codes.offsets[row + 1] && shard().begin + codes.atoms[entry] < prefixes_[i]; ++entry) {
         groups_[i].atoms.push_back(codes.atoms[entry]);
         groups_[i].values.push_back(codes.values[entry]);
       }
@@ -45,7 +45,7 @@ TopKLearner::Reconstruction MatryoshkaLearner::add_reconstruction(const Selected
   double squares = 0.0;
   torch::Tensor part = torch::empty_like(x);
   for (size_t i = 0; i < groups_.size(); ++i) {
-    decode_codes(groups_[i].view(), weights_.decoder, i == 0 ? weights_.decoder_bias : torch::Tensor(), part);
+    decode_all_shards(groups_[i], i == 0, part);
     errors.push_back((i == 0 ? x : errors.back()) - part);
     squares += errors.back().square().sum().item<double>();
   }

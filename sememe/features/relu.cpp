@@ -54,7 +54,7 @@ void ReluLearner::after_step(const torch::Tensor& x, const torch::Tensor& error)
   const int64_t every = options_.steps / 8;
   if (steps_done() % every != 0 || steps_done() / every > kResamplings) return;
   const torch::Tensor latents = dead().nonzero().squeeze(1);
-  if (latents.numel() > 0) resample(x, error, latents);
+  if (latents.numel() > 0) resample(rows_of_all_ranks(x), rows_of_all_ranks(error), latents);
 }
 
 void ReluLearner::resample(const torch::Tensor& x, const torch::Tensor& error, const torch::Tensor& latents) {

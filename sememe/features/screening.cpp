@@ -105,6 +105,7 @@ void select_screened(const torch::Tensor& inputs, const ScreenedMatrix& encoder,
   std::vector<int32_t> counts(rows);
   codes.atoms.resize(rows * options.k);
   codes.values.resize(rows * options.k);
+  codes.scores.resize(options.score == kernels::SelectionScore::kValue ? 0 : rows * options.k);
   const int64_t part = std::max(kFewestRows, kPartBytes / (latents * 4));
   for (int64_t begin = 0; begin < rows; begin += part) {
     const int64_t count = std::min(part, rows - begin);
@@ -119,7 +120,8 @@ void select_screened(const torch::Tensor& inputs, const ScreenedMatrix& encoder,
     }
     auto fault = kernels::screened_top_k(
         input, options,
-        {codes.atoms.data() + begin * options.k, codes.values.data() + begin * options.k, counts.data() + begin});
+        {codes.atoms.data() + begin * options.k, codes.values.data() + begin * options.k, counts.data() + begin,
+         codes.scores.empty() ? nullptr : codes.scores.data() + begin * options.k});
     if (fault) {
       fault->row += begin;
       fail("{}: the weights or the activations are out of range", kernels::describe(*fault));

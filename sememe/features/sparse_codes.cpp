@@ -1,7 +1,10 @@
 #include "sememe/features/sparse_codes.h"
 
 #include <algorithm>
+#include <bit>
+#include <functional>
 #include <limits>
+#include <span>
 
 #include "sememe/base/error.h"
 #include "sememe/base/threads.h"
@@ -79,11 +82,75 @@ void SelectedCodes::close_up(int64_t k, const std::vector<int32_t>& counts) {
     for (int64_t place = row * k; place < row * k + counts[row]; ++place, ++entries) {
       atoms[entries] = atoms[place];
       values[entries] = values[place];
+      if (!scores.empty()) scores[entries] = scores[place];
     }
     offsets.push_back(entries);
   }
   atoms.resize(entries);
   values.resize(entries);
+  if (!scores.empty()) scores.resize(entries);
+}
+
+namespace {
+
+/// Leaves the entries for which keep(row, entry) is true.
+template <class Keep>
+void filter(SelectedCodes& codes, const Keep& keep) {
+  int64_t kept = 0, begin = 0;
+  for (int64_t row = 0; row < codes.rows(); ++row) {
+    const int64_t end = codes.offsets[row + 1];
+    for (int64_t entry = begin; entry < end; ++entry) {
+      if (!keep(row, entry)) continue;
+      codes.atoms[kept] = codes.atoms[entry];
+      codes.values[kept++] = codes.values[entry];
+    }
+    codes.offsets[row + 1] = kept;
+    begin = end;
+  }
+  codes.atoms.resize(kept);
+  codes.values.resize(kept);
+  codes.scores.clear();
+}
+
+}  // namespace
+
+void keep_largest_of_row(SelectedCodes& codes, int64_t k, int64_t first_latent, const Ranks& ranks) {
+  if (ranks.alone()) return;
+  // Scores are > 0, so their bits have their order; a larger key is a larger score, then a lower latent.
+  const std::vector<float>& scores = codes.scores.empty() ? codes.values : codes.scores;
+  const auto key_of = [&](int64_t entry) {
+    return uint64_t{std::bit_cast<uint32_t>(scores[entry])} << 32 | (uint32_t{0xFFFFFFFF} - static_cast<uint32_t>(first_latent + codes.atoms[entry]));
+  };
+  std::vector<uint64_t> keys(codes.rows() * k, 0);
+  parallel_for(codes.rows(), kRowsWorthAThread, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      uint64_t* const to = keys.data() + row * k;
+      const int64_t count = codes.offsets[row + 1] - codes.offsets[row];
+      for (int64_t i = 0; i < count; ++i) to[i] = key_of(codes.offsets[row] + i);
+      std::sort(to, to + count, std::greater<>());
+    }
+  });
+  ranks.largest_keys(keys, k);
+  filter(codes, [&](int64_t row, int64_t entry) { return key_of(entry) >= keys[(row + 1) * k - 1]; });
+}
+
+void keep_largest_of_batch(SelectedCodes& codes, int64_t count, const Ranks& ranks) {
+  if (ranks.alone()) return;
+  std::vector<float> sorted = codes.values;
+  std::sort(sorted.begin(), sorted.end());
+  // The largest bound that at least `count` values of all ranks reach, or the least above zero, by halving the range of bits.
+  uint32_t low = 1, high = std::bit_cast<uint32_t>(std::numeric_limits<float>::max());
+  while (low < high) {
+    const uint32_t middle = low + (high - low + 1) / 2;
+    int64_t reaching = sorted.end() - std::lower_bound(sorted.begin(), sorted.end(), std::bit_cast<float>(middle));
+    ranks.sum(std::span(&reaching, 1));
+    if (reaching >= count)
+      low = middle;
+    else
+      high = middle - 1;
+  }
+  const auto bound = std::bit_cast<float>(low);
+  filter(codes, [&](int64_t, int64_t entry) { return codes.values[entry] >= bound; });
 }
 
 void select_codes(const torch::Tensor& pre_activations, const kernels::TopKOptions& options, SelectedCodes& codes) {
@@ -91,6 +158,7 @@ void select_codes(const torch::Tensor& pre_activations, const kernels::TopKOptio
   std::vector<int32_t> counts(rows);
   codes.atoms.resize(rows * k);
   codes.values.resize(rows * k);
+  codes.scores.clear();
   const auto fault = kernels::top_k(pre_activations.data_ptr<float>(), rows, pre_activations.size(1), options,
                                     {codes.atoms.data(), codes.values.data(), counts.data()});
   if (fault) fail("{}: the weights or the activations are out of range", kernels::describe(*fault));

@@ -9,6 +9,7 @@
 #include "sememe/features/dictionary.h"
 #include "sememe/kernels/code_rows.h"
 #include "sememe/kernels/top_k.h"
+#include "sememe/ranks/ranks.h"
 
 namespace sememe {
 
@@ -17,6 +18,7 @@ struct SelectedCodes {
   std::vector<int64_t> offsets;
   std::vector<int32_t> atoms;
   std::vector<float> values;  ///< > 0
+  std::vector<float> scores;  ///< by which they were selected, where not by value; else empty
 
   int64_t rows() const { return static_cast<int64_t>(offsets.size()) - 1; }
   /// Turns k places a row, as the selecting kernels fill them, into compressed rows.
@@ -40,6 +42,14 @@ void select_codes_of_batch(const torch::Tensor& pre_activations, int64_t k, Sele
 /// @throws Error naming row and latent if a gate or a value is NaN or infinite
 void select_above(const torch::Tensor& gates, const torch::Tensor& values, const torch::Tensor& thresholds, int64_t first_row,
                   SelectedCodes& codes);
+
+/// Keeps of codes that one rank has found among its latents those that are among the k largest of a row over the latents of all ranks;
+/// ties go to the lower latent.
+/// @param first_latent what latent 0 of this rank is among all
+void keep_largest_of_row(SelectedCodes& codes, int64_t k, int64_t first_latent, const Ranks& ranks);
+
+/// Keeps those that are among the `count` largest values of all rows and ranks, and what ties with the least of them.
+void keep_largest_of_batch(SelectedCodes& codes, int64_t count, const Ranks& ranks);
 
 /// codes, decoder [latents, width], bias [width] or undefined -> reconstruction [rows, width], overwritten
 void decode_codes(const kernels::CodeRows& codes, const torch::Tensor& decoder, const torch::Tensor& bias,

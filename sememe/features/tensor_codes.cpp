@@ -81,7 +81,8 @@ PaddedCodes select_by_operations(const torch::Tensor& pre_activations, const tor
   // NaN and infinity are the largest of a row, or turn its score into the largest.
   torch::Tensor good = std::get<0>(scores.max(1)) <= kLargest;
   if (influence.defined()) good = good & (std::get<0>(pre_activations.max(1)) <= kLargest) & (std::get<0>(influence.max(1)) <= kLargest);
-  if (!good.all().item<bool>()) fail_unrankable(pre_activations, influence, options, good.logical_not().nonzero()[0].item<int64_t>(), first_row);
+  if (!good.all().item<bool>())
+    fail_unrankable(pre_activations, influence, options, good.logical_not().nonzero()[0].item<int64_t>(), first_row);
   const torch::Tensor latents = std::get<0>(largest_latents(scores, options.k).sort(1));
   return {latents, pre_activations.gather(1, latents), scores.gather(1, latents) > 0};
 }
@@ -95,7 +96,8 @@ PaddedCodes select_by_kernel(const torch::Tensor& pre_activations, const torch::
   const torch::Tensor kept = torch::empty({rows, options.k}, values.options()), counts = torch::empty({rows}, of_type(values, torch::kInt));
   const torch::Tensor fault = torch::full({1}, rows, of_type(values, torch::kInt));
   kernels::cuda::top_k(values.data_ptr<float>(), rows, values.size(1), options,
-                       {latents.data_ptr<int32_t>(), kept.data_ptr<float>(), counts.data_ptr<int32_t>()}, fault.data_ptr<int32_t>(), nullptr);
+                       {latents.data_ptr<int32_t>(), kept.data_ptr<float>(), counts.data_ptr<int32_t>()}, fault.data_ptr<int32_t>(),
+                       nullptr);
   if (const auto row = fault.item<int32_t>(); row < rows) fail_unrankable(pre_activations, influence, options, row, first_row);
   return {latents, kept, latents >= 0};
 }
@@ -180,14 +182,15 @@ torch::Tensor sum_by_codes(const SparseCodes& codes, const torch::Tensor& matrix
   if (use_cuda_kernels(matrix)) {
     const torch::Tensor whole = matrix.contiguous(), start = bias.defined() ? bias.contiguous() : bias;
     torch::Tensor sums = torch::empty({codes.rows(), matrix.size(1)}, matrix.options());
-    kernels::cuda::sum_weighted_rows(view(codes), whole.data_ptr<float>(), whole.size(1), start.defined() ? start.data_ptr<float>() : nullptr,
-                                     sums.data_ptr<float>(), nullptr);
+    kernels::cuda::sum_weighted_rows(view(codes), whole.data_ptr<float>(), whole.size(1),
+                                     start.defined() ? start.data_ptr<float>() : nullptr, sums.data_ptr<float>(), nullptr);
     return sums;
   }
   torch::Tensor sums = torch::zeros({codes.rows(), matrix.size(1)}, matrix.options());
   if (codes.atoms.size(0) > 0)
-    sums = std::get<0>(torch::embedding_bag(matrix, codes.atoms.to(torch::kLong), codes.offsets, /*scale_grad_by_freq=*/false, /*mode=sum*/ 0,
-                                            /*sparse=*/false, codes.values, /*include_last_offset=*/true));
+    sums =
+        std::get<0>(torch::embedding_bag(matrix, codes.atoms.to(torch::kLong), codes.offsets, /*scale_grad_by_freq=*/false, /*mode=sum*/ 0,
+                                         /*sparse=*/false, codes.values, /*include_last_offset=*/true));
   return bias.defined() ? sums.add_(bias) : sums;
 }
 
@@ -195,14 +198,18 @@ torch::Tensor dot_by_codes(const SparseCodes& codes, const torch::Tensor& vector
   torch::Tensor products = torch::empty(codes.values.sizes(), matrix.options());
   if (use_cuda_kernels(matrix)) {
     const torch::Tensor left = vectors.contiguous(), right = matrix.contiguous();
-    kernels::cuda::dot_rows(view(codes), left.data_ptr<float>(), right.data_ptr<float>(), right.size(1), products.data_ptr<float>(), nullptr);
+    kernels::cuda::dot_rows(view(codes), left.data_ptr<float>(), right.data_ptr<float>(), right.size(1), products.data_ptr<float>(),
+                            nullptr);
     return products;
   }
   const torch::Tensor rows = rows_of_entries(codes);
-  for_parts(products.size(0), std::max<int64_t>(1, kGatheredBytes / (4 * std::max<int64_t>(1, matrix.size(1)))), [&](int64_t begin, int64_t count) {
-    products.narrow(0, begin, count)
-        .copy_((vectors.index_select(0, rows.narrow(0, begin, count)) * matrix.index_select(0, codes.atoms.narrow(0, begin, count))).sum(1));
-  });
+  for_parts(
+      products.size(0), std::max<int64_t>(1, kGatheredBytes / (4 * std::max<int64_t>(1, matrix.size(1)))),
+      [&](int64_t begin, int64_t count) {
+        products.narrow(0, begin, count)
+            .copy_((vectors.index_select(0, rows.narrow(0, begin, count)) * matrix.index_select(0, codes.atoms.narrow(0, begin, count)))
+                       .sum(1));
+      });
   return products;
 }
 

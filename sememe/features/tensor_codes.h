@@ -1,7 +1,7 @@
 #pragma once
-// Sparse codes by tensor operations, on any device: how they are selected, decoded and differentiated where the CPU's kernels do not reach. What
-// is of size [rows, latents] exists for a part of the rows at a time. On a CUDA device the kernels of sememe/kernels/cuda do the work where they
-// were compiled; elsewhere LibTorch's operations do.
+// Sparse codes by tensor operations, on any device: how they are selected, decoded and differentiated where the CPU's kernels do not reach.
+// What is of size [rows, latents] exists for a part of the rows at a time. On a CUDA device the kernels of sememe/kernels/cuda do the work
+// where they were compiled; elsewhere LibTorch's operations do.
 
 #include <torch/torch.h>
 
@@ -48,7 +48,8 @@ class LargestOfBatch {
 /// @param gates, values [rows, latents]; may be the same tensor
 /// @param first_row     what row 0 is called in an error
 /// @throws Error naming row and latent if a gate or a value is NaN or infinite
-SparseCodes above_by_tensors(const torch::Tensor& gates, const torch::Tensor& values, const torch::Tensor& thresholds, int64_t first_row = 0);
+SparseCodes above_by_tensors(const torch::Tensor& gates, const torch::Tensor& values, const torch::Tensor& thresholds,
+                             int64_t first_row = 0);
 
 /// The codes of successive parts, put together. @param parts at least one
 SparseCodes join_codes(const std::vector<SparseCodes>& parts);

@@ -33,7 +33,8 @@ class TensorGradientTopK : public TensorTopKLearner {
   }
 
   std::shared_ptr<Dictionary> dictionary(const Json& origin) const override {
-    return std::make_shared<GradientTopKDictionary>(unscaled_weights(), options_.k, options_.gradient, influence_mean_.item<double>(), origin);
+    return std::make_shared<GradientTopKDictionary>(unscaled_weights(), options_.k, options_.gradient, influence_mean_.item<double>(),
+                                                    origin);
   }
   NamedTensors state() const override {
     NamedTensors state = TensorTopKLearner::state();
@@ -44,7 +45,7 @@ class TensorGradientTopK : public TensorTopKLearner {
  protected:
   SparseCodes select(const torch::Tensor& centred, const torch::Tensor& gradients, int64_t k) override {
     if (!gradients.defined()) fail("g-SAE needs gradients; capture with --gradients");
-    follow_influence(gradients, weights_.decoder, influence_mean_);
+    follow_influence(measure_influence(gradients, weights_.decoder), influence_mean_);
     const kernels::TopKOptions options = selection_options(options_.gradient, k, influence_mean_.item<double>());
     std::vector<SparseCodes> parts;
     for_parts(centred.size(0), part(), [&](int64_t begin, int64_t count) {
@@ -66,7 +67,7 @@ class TensorBatchTopK : public TensorTopKLearner {
 
   StepReport step(const ActivationRows& rows, double learning_rate) override {
     const StepReport report = TensorTopKLearner::step(rows, learning_rate);
-    threshold_.follow(steps_done(), codes_.values);
+    if (report.l0 > 0) threshold_.follow(steps_done(), [this] { return codes_.values.min().item<float>(); });
     return report;
   }
   std::shared_ptr<Dictionary> dictionary(const Json& origin) const override {
@@ -84,8 +85,7 @@ class TensorBatchTopK : public TensorTopKLearner {
  protected:
   SparseCodes select(const torch::Tensor& centred, const torch::Tensor&, int64_t k) override {
     LargestOfBatch largest(centred.size(0), options_.latents, centred.size(0) * std::min(k, options_.latents));
-    for_parts(centred.size(0), part(),
-              [&](int64_t begin, int64_t count) { largest.add(pre_activations(centred, begin, count), begin); });
+    for_parts(centred.size(0), part(), [&](int64_t begin, int64_t count) { largest.add(pre_activations(centred, begin, count), begin); });
     return largest.codes();
   }
   virtual std::string architecture() const { return "batchtopk"; }
@@ -295,8 +295,8 @@ std::shared_ptr<Dictionary> TensorTopKLearner::dictionary(const Json& origin) co
 
 NamedTensors TensorTopKLearner::state() const {
   NamedTensors state{{"rows_since_selected", rows_since_selected_}, {"step", step_}};
-  for (const auto& [weights, prefix] : {std::pair{&weights_, "weights."}, std::pair{&first_moments_, "first_moments."},
-                                        std::pair{&second_moments_, "second_moments."}})
+  for (const auto& [weights, prefix] :
+       {std::pair{&weights_, "weights."}, std::pair{&first_moments_, "first_moments."}, std::pair{&second_moments_, "second_moments."}})
     for (const auto& tensor : weights->named(prefix)) state.push_back(tensor);
   return state;
 }

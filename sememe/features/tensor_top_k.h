@@ -1,7 +1,7 @@
 #pragma once
 // The learners of top_k.h, gradient_top_k.h, batch_top_k.h and matryoshka.h by tensor operations, for devices that the CPU's kernels do not
-// reach. The same first weights, loss, gradients, updates and checkpoints: a run may go on with either. Products with the encoder exist for a
-// part of the rows at a time and in float32; gradients are of selected (row, latent) pairs, as everything that is kept of a batch.
+// reach. The same first weights, loss, gradients, updates and checkpoints: a run may go on with either. Products with the encoder exist for
+// a part of the rows at a time and in float32; gradients are of selected (row, latent) pairs, as everything that is kept of a batch.
 
 #include <torch/torch.h>
 

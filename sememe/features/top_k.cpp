@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <utility>
 
 #include "sememe/base/error.h"
@@ -9,6 +10,7 @@
 #include "sememe/base/threads.h"
 #include "sememe/features/tensor_codes.h"
 #include "sememe/features/tensor_top_k.h"
+#include "sememe/features/sharded_tensors.h"
 #include "sememe/kernels/adam.h"
 #include "sememe/kernels/sparse_gradients.h"
 
@@ -53,10 +55,11 @@ int64_t load_k(const Json& config, const SafetensorsFile& file, int64_t latents)
 
 TopKLearner::TopKLearner(const LearnerOptions& options, const ActivationStatistics& statistics)
     : options_(options),
-      weights_(AutoencoderWeights::zeros(options.latents, options.width)),
-      first_moments_(AutoencoderWeights::zeros(options.latents, options.width)),
-      second_moments_(AutoencoderWeights::zeros(options.latents, options.width)),
-      rows_since_selected_(torch::zeros({options.latents}, torch::kLong)),
+      shard_(options.ranks.own_latents(options.latents)),
+      weights_(AutoencoderWeights::zeros(shard_.count, options.width)),
+      first_moments_(AutoencoderWeights::zeros(shard_.count, options.width)),
+      second_moments_(AutoencoderWeights::zeros(shard_.count, options.width)),
+      rows_since_selected_(torch::zeros({shard_.count}, torch::kLong)),
       step_(torch::zeros({1}, torch::kLong)) {
   if (options_.auxiliary_k < 0) options_.auxiliary_k = std::max<int64_t>(1, options.width / 2);
   initialize(statistics);
@@ -65,7 +68,7 @@ TopKLearner::TopKLearner(const LearnerOptions& options, const ActivationStatisti
 void TopKLearner::initialize(const ActivationStatistics& statistics) {
   input_scale_ = std::sqrt(static_cast<double>(options_.width)) / statistics.mean_norm;
   variance_ = statistics.variance * input_scale_ * input_scale_;
-  weights_.decoder.copy_(random_directions(options_.latents, options_.width, options_.seed, "init/decoder"));
+  weights_.decoder.copy_(random_directions(shard_.count, options_.width, options_.seed, "init/decoder", shard_.begin));
   weights_.encoder.copy_(weights_.decoder);
   weights_.decoder_bias.copy_(statistics.median * input_scale_);
   match_norms();
@@ -75,28 +78,40 @@ void TopKLearner::initialize(const ActivationStatistics& statistics) {
 void TopKLearner::match_norms() {
   const torch::Tensor probes = random_directions(256, options_.width, options_.seed, "init/probes");
   SelectedCodes codes;
-  select_codes(torch::mm(probes, weights_.encoder.t()), {.k = options_.k}, codes);
+  select_codes(torch::mm(probes, weights_.encoder.t()), {.k = std::min(options_.k, shard_.count)}, codes);
+  keep_largest_of_row(codes, options_.k, shard_.begin, options_.ranks.latents);
   torch::Tensor output = torch::empty_like(probes);
-  decode_codes(codes.view(), weights_.decoder, {}, output);
+  decode_all_shards(codes, false, output);
   const double norm = output.norm(2, {1}).mean().item<double>();
   if (norm > 0) weights_.encoder.div_(norm);
   encoder_ = ScreenedMatrix(weights_.encoder);
 }
 
 void TopKLearner::select(const ActivationRows&, const torch::Tensor& centred, int64_t k, SelectedCodes& codes) {
-  select_screened(centred, encoder_, weights_.encoder_bias, {}, nullptr, {.k = k}, codes);
+  select_screened(centred, encoder_, weights_.encoder_bias, {}, nullptr, {.k = std::min(k, shard_.count)}, codes);
+  keep_largest_of_row(codes, k, shard_.begin, options_.ranks.latents);
+}
+
+void TopKLearner::decode_all_shards(const SelectedCodes& codes, bool with_bias, torch::Tensor& reconstruction) const {
+  const Ranks& shards = options_.ranks.latents;
+  decode_codes(codes.view(), weights_.decoder, with_bias && shards.first() ? weights_.decoder_bias : torch::Tensor(), reconstruction);
+  shards.sum(numbers_of(reconstruction));
 }
 
 std::vector<int64_t> TopKLearner::dead_latents() const {
   std::vector<int64_t> dead;
   const int64_t* const since = rows_since_selected_.data_ptr<int64_t>();
-  for (int64_t i = 0; i < options_.latents; ++i)
+  for (int64_t i = 0; i < shard_.count; ++i)
     if (since[i] >= options_.dead_after) dead.push_back(i);
   return dead;
 }
 
 /// The largest pre-activations of dead latents, whose product is small enough to be computed in full.
-void TopKLearner::select_dead(const std::vector<int64_t>& dead) {
+void TopKLearner::select_dead(const std::vector<int64_t>& dead, int64_t k) {
+  if (dead.empty()) {
+    auxiliary_codes_ = {std::vector<int64_t>(centred_.size(0) + 1, 0), {}, {}, {}};
+    return;
+  }
   const torch::Tensor chosen = torch::tensor(dead);
   const torch::Tensor encoder = weights_.encoder.index_select(0, chosen), bias = weights_.encoder_bias.index_select(0, chosen);
   const auto count = static_cast<int64_t>(dead.size()), part = std::max<int64_t>(64, kPartBytes / (4 * count));
@@ -107,7 +122,7 @@ void TopKLearner::select_dead(const std::vector<int64_t>& dead) {
   SelectedCodes some;
   for (int64_t begin = 0; begin < centred_.size(0); begin += part) {
     const torch::Tensor rows = centred_.narrow(0, begin, std::min(part, centred_.size(0) - begin));
-    select_codes(torch::addmm(bias, rows, encoder.t()), {.k = std::min(options_.auxiliary_k, count)}, some);
+    select_codes(torch::addmm(bias, rows, encoder.t()), {.k = std::min(k, count)}, some);
     for (const int32_t place : some.atoms) codes.atoms.push_back(static_cast<int32_t>(dead[place]));
     codes.values.insert(codes.values.end(), some.values.begin(), some.values.end());
     const int64_t before = codes.offsets.back();
@@ -119,29 +134,42 @@ void TopKLearner::select_dead(const std::vector<int64_t>& dead) {
 /// ||e - e^||^2 / ||e - mean(e)||^2 over the batch. @returns that loss
 double TopKLearner::add_auxiliary(const torch::Tensor& error) {
   const std::vector<int64_t> dead = dead_latents();
-  const double spread = (error - error.mean(0)).square().sum().item<double>();
-  if (dead.empty() || options_.auxiliary_k == 0 || !(spread > 0)) return 0.0;
-  select_dead(dead);
+  const RankGrid& ranks = options_.ranks;
+  auto all_dead = static_cast<int64_t>(dead.size());
+  ranks.latents.sum(std::span(&all_dead, 1));
+  torch::Tensor mean = error.mean(0);
+  if (!ranks.rows.alone()) {
+    ranks.rows.sum(numbers_of(mean));
+    mean.div_(ranks.rows.size());
+  }
+  double spread = (error - mean).square().sum().item<double>();
+  ranks.rows.sum(std::span(&spread, 1));
+  if (all_dead == 0 || options_.auxiliary_k == 0 || !(spread > 0)) return 0.0;
+  const int64_t k = std::min(options_.auxiliary_k, all_dead);
+  select_dead(dead, k);
+  keep_largest_of_row(auxiliary_codes_, k, shard_.begin, ranks.latents);
   torch::Tensor difference = torch::empty_like(error);
-  decode_codes(auxiliary_codes_.view(), weights_.decoder, {}, difference);
+  decode_all_shards(auxiliary_codes_, false, difference);
   difference.sub_(error);
-  const double loss = difference.square().sum().item<double>() / spread;
+  double squares = difference.square().sum().item<double>();
+  ranks.rows.sum(std::span(&squares, 1));
+  const double loss = squares / spread;
   add_term(auxiliary_codes_, difference.mul_(2.0 * kAuxiliaryWeight / spread));
   return loss;
 }
 
 void TopKLearner::add_term(const SelectedCodes& codes, torch::Tensor output_gradients) {
-  Term term{&codes, kernels::columns_of(codes.view(), options_.latents), std::vector<float>(codes.values.size()),
+  Term term{&codes, kernels::columns_of(codes.view(), shard_.count), std::vector<float>(codes.values.size()),
             std::move(output_gradients)};
   kernels::sparse_code_gradients(codes.view(), term.output_gradients.data_ptr<float>(), weights_.decoder.data_ptr<float>(),
-                                 options_.latents, options_.width, term.code_gradients.data());
+                                 shard_.count, options_.width, term.code_gradients.data());
   kernels::add_bias_gradients(term.columns, term.code_gradients.data(), gradients_.encoder_bias.data_ptr<float>());
   terms_.push_back(std::move(term));
 }
 
 TopKLearner::Reconstruction TopKLearner::add_reconstruction(const SelectedCodes& codes, const torch::Tensor& x, double weight) {
   if (!reconstruction_.defined() || reconstruction_.sizes() != x.sizes()) reconstruction_ = torch::empty_like(x);
-  decode_codes(codes.view(), weights_.decoder, weights_.decoder_bias, reconstruction_);
+  decode_all_shards(codes, true, reconstruction_);
   const torch::Tensor error = x - reconstruction_;
   const torch::Tensor to_reconstruction = error * (-2.0 * weight);
   add_term(codes, to_reconstruction);
@@ -149,13 +177,14 @@ TopKLearner::Reconstruction TopKLearner::add_reconstruction(const SelectedCodes&
 }
 
 StepReport TopKLearner::read_batch(const ActivationRows& rows) {
-  const int64_t batch = rows.activations.size(0);
+  const RankGrid& ranks = options_.ranks;
+  const int64_t batch = rows.activations.size(0) * ranks.rows.size();
   check_inputs(rows.activations, options_.width);
   const torch::Tensor x = rows.activations * input_scale_;
   centred_ = x - weights_.decoder_bias;
   const double spread = static_cast<double>(batch) * variance_;
   terms_.clear();
-  gradients_.encoder_bias = torch::zeros({options_.latents});
+  gradients_.encoder_bias = torch::zeros({shard_.count});
 
   double more_squares = 0.0;
   torch::Tensor to_output = torch::zeros({options_.width});
@@ -169,12 +198,20 @@ StepReport TopKLearner::read_batch(const ActivationRows& rows) {
   const Reconstruction main = add_reconstruction(codes_, x, 1.0 / spread);
   const double auxiliary = add_auxiliary(main.error);
   // The decoder's bias is added to the output and taken from the encoder's input.
-  gradients_.decoder_bias = to_output + main.to_output - torch::mv(weights_.encoder.t(), gradients_.encoder_bias);
+  torch::Tensor to_input = torch::mv(weights_.encoder.t(), gradients_.encoder_bias);
+  ranks.latents.sum(numbers_of(to_input));
+  gradients_.decoder_bias = to_output + main.to_output - to_input;
+  ranks.rows.sum(numbers_of(gradients_.decoder_bias));
+  ranks.rows.sum(numbers_of(gradients_.encoder_bias));
 
+  double sums[] = {main.error.square().sum().item<double>(), main.squares + more_squares};
+  ranks.rows.sum(sums);
+  auto selected = static_cast<int64_t>(codes_.values.size());
+  ranks.all.sum(std::span(&selected, 1));
   StepReport report;
-  report.fvu = main.error.square().sum().item<double>() / spread;
-  report.loss = (main.squares + more_squares) / spread + kAuxiliaryWeight * auxiliary;
-  report.l0 = static_cast<double>(codes_.values.size()) / static_cast<double>(batch);
+  report.fvu = sums[0] / spread;
+  report.loss = sums[1] / spread + kAuxiliaryWeight * auxiliary;
+  report.l0 = static_cast<double>(selected) / static_cast<double>(batch);
   return report;
 }
 
@@ -190,20 +227,30 @@ void TopKLearner::add_gradients(int64_t latent, float* encoder_gradient, float* 
 StepReport TopKLearner::compute_gradients(const ActivationRows& rows) {
   const torch::NoGradGuard no_autograd;
   const StepReport report = read_batch(rows);
+  compute_latent_gradients();
+  return report;
+}
+
+/// The gradients of all latents of the shard, over the rows of all ranks.
+void TopKLearner::compute_latent_gradients() {
   gradients_.encoder = torch::zeros_like(weights_.encoder);
   gradients_.decoder = torch::zeros_like(weights_.decoder);
   float* const encoder = gradients_.encoder.data_ptr<float>();
   float* const decoder = gradients_.decoder.data_ptr<float>();
-  parallel_for(options_.latents, 64, [&](int64_t begin, int64_t end) {
+  parallel_for(shard_.count, 64, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) add_gradients(i, encoder + i * options_.width, decoder + i * options_.width);
   });
-  return report;
+  options_.ranks.rows.sum(numbers_of(gradients_.encoder));
+  options_.ranks.rows.sum(numbers_of(gradients_.decoder));
 }
 
 void TopKLearner::count_selected() {
   int64_t* const since = rows_since_selected_.data_ptr<int64_t>();
-  for (int64_t i = 0; i < options_.latents; ++i) since[i] += codes_.rows();
-  for (const int32_t latent : codes_.atoms) since[latent] = 0;
+  std::vector<int64_t> selected(shard_.count, 0);
+  for (const int32_t latent : codes_.atoms) selected[latent] = 1;
+  options_.ranks.rows.largest(selected);
+  const int64_t rows = codes_.rows() * options_.ranks.rows.size();
+  for (int64_t i = 0; i < shard_.count; ++i) since[i] = selected[i] != 0 ? 0 : since[i] + rows;
 }
 
 void TopKLearner::apply_adam(double learning_rate) {
@@ -211,24 +258,31 @@ void TopKLearner::apply_adam(double learning_rate) {
   const auto adam = kernels::AdamStep::at(steps, learning_rate);
   const int64_t width = options_.width;
   const auto row = [width](const torch::Tensor& matrix, int64_t i) { return matrix.data_ptr<float>() + i * width; };
-  parallel_for(options_.latents, 64, [&](int64_t begin, int64_t end) {
-    std::vector<float> encoder_gradient(width), decoder_gradient(width);
+  // Alone, a latent's gradients live only until they are used; with other ranks' they are summed, all at once.
+  const bool summed = !options_.ranks.rows.alone();
+  if (summed) compute_latent_gradients();
+  parallel_for(shard_.count, 64, [&](int64_t begin, int64_t end) {
+    std::vector<float> own_encoder(width), own_decoder(width);
     for (int64_t i = begin; i < end; ++i) {
-      std::fill(encoder_gradient.begin(), encoder_gradient.end(), 0.0f);
-      std::fill(decoder_gradient.begin(), decoder_gradient.end(), 0.0f);
-      add_gradients(i, encoder_gradient.data(), decoder_gradient.data());
-      kernels::adam(adam, row(weights_.encoder, i), encoder_gradient.data(), row(first_moments_.encoder, i),
-                    row(second_moments_.encoder, i), width);
+      float* const encoder_gradient = summed ? row(gradients_.encoder, i) : own_encoder.data();
+      float* const decoder_gradient = summed ? row(gradients_.decoder, i) : own_decoder.data();
+      if (!summed) {
+        std::fill(own_encoder.begin(), own_encoder.end(), 0.0f);
+        std::fill(own_decoder.begin(), own_decoder.end(), 0.0f);
+        add_gradients(i, encoder_gradient, decoder_gradient);
+      }
+      kernels::adam(adam, row(weights_.encoder, i), encoder_gradient, row(first_moments_.encoder, i), row(second_moments_.encoder, i),
+                    width);
       float* const atom = row(weights_.decoder, i);
-      const float norm = kernels::adam_unit_row(adam, atom, decoder_gradient.data(), row(first_moments_.decoder, i),
-                                                row(second_moments_.decoder, i), width);
+      const float norm =
+          kernels::adam_unit_row(adam, atom, decoder_gradient, row(first_moments_.decoder, i), row(second_moments_.decoder, i), width);
       if (!(norm >= 1e-8f))
-        weights_.decoder[i].copy_(random_directions(1, width, options_.seed, fmt::format("redraw/{}/{}", i, steps))[0]);
+        weights_.decoder[i].copy_(random_directions(1, width, options_.seed, fmt::format("redraw/{}/{}", shard_.begin + i, steps))[0]);
       refresh(i);
     }
   });
   kernels::adam(adam, weights_.encoder_bias.data_ptr<float>(), gradients_.encoder_bias.data_ptr<float>(),
-                first_moments_.encoder_bias.data_ptr<float>(), second_moments_.encoder_bias.data_ptr<float>(), options_.latents);
+                first_moments_.encoder_bias.data_ptr<float>(), second_moments_.encoder_bias.data_ptr<float>(), shard_.count);
   kernels::adam(adam, weights_.decoder_bias.data_ptr<float>(), gradients_.decoder_bias.data_ptr<float>(),
                 first_moments_.decoder_bias.data_ptr<float>(), second_moments_.decoder_bias.data_ptr<float>(), width);
 }
@@ -248,14 +302,16 @@ StepReport TopKLearner::step(const ActivationRows& rows, double learning_rate) {
   count_selected();
   apply_adam(learning_rate);
   report.dead = static_cast<int64_t>(dead_latents().size());
+  options_.ranks.latents.sum(std::span(&report.dead, 1));
   return report;
 }
 
 AutoencoderWeights TopKLearner::unscaled_weights() const {
   // With x = scaled / s: u / s = (x - b / s) encoder^T + encoder_bias / s, so only the biases change, atoms stay of norm 1 and
   // codes are in the inputs' unit.
-  return {weights_.encoder.clone(), weights_.encoder_bias / input_scale_, weights_.decoder.clone(),
-          weights_.decoder_bias / input_scale_};
+  const Ranks& shards = options_.ranks.latents;
+  return {gather_rows(weights_.encoder, shards), gather_rows(weights_.encoder_bias, shards) / input_scale_,
+          gather_rows(weights_.decoder, shards), weights_.decoder_bias / input_scale_};
 }
 
 std::shared_ptr<Dictionary> TopKLearner::dictionary(const Json& origin) const {
@@ -270,14 +326,19 @@ NamedTensors TopKLearner::state() const {
   return state;
 }
 
+bool TopKLearner::is_sharded(std::string_view name) const {
+  return name == "rows_since_selected" || name.ends_with(".encoder") || name.ends_with(".encoder_bias") || name.ends_with(".decoder");
+}
+
 void TopKLearner::restore(const SafetensorsFile& file) {
   for (auto& [name, tensor] : state()) {
-    const torch::Tensor saved = load_tensor(file, name);
+    torch::Tensor saved = load_tensor(file, name);
+    if (is_sharded(name) && saved.dim() > 0 && saved.size(0) == options_.latents) saved = saved.narrow(0, shard_.begin, shard_.count);
     if (saved.sizes() != tensor.sizes() || saved.scalar_type() != tensor.scalar_type())
       fail("{}: the tensor \"{}\" has another shape or type than this training", file.path().string(), name);
     torch::Tensor(tensor).copy_(saved);
   }
-  for (int64_t latent = 0; latent < options_.latents; ++latent) refresh(latent);
+  for (int64_t latent = 0; latent < shard_.count; ++latent) refresh(latent);
 }
 
 std::shared_ptr<Dictionary> load_top_k(const Json& config, const SafetensorsFile& file) {

@@ -57,6 +57,7 @@ class TopKLearner : public DictionaryLearner {
   StepReport step(const ActivationRows& rows, double learning_rate) override;
   std::shared_ptr<Dictionary> dictionary(const Json& origin) const override;
   NamedTensors state() const override;
+  bool is_sharded(std::string_view name) const override;
   void restore(const SafetensorsFile& file) override;
 
   /// Loss of a batch and its gradients with respect to weights(), which are left as they are:
@@ -67,13 +68,13 @@ class TopKLearner : public DictionaryLearner {
   const AutoencoderWeights& gradients() const { return gradients_; }
   /// Inputs are multiplied by this inside, so that their mean norm is sqrt(width).
   double input_scale() const { return input_scale_; }
-  /// How many rows ago each latent was last selected, [latents] int64.
+  /// How many rows ago each latent of this shard was last selected, [latents] int64.
   const torch::Tensor& rows_since_selected() const { return rows_since_selected_; }
 
  protected:
-  /// The codes of a batch, of about k latents a row, from `centred` = x - decoder_bias [batch, width].
+  /// Of the codes of a batch, of about k latents a row, those that are this shard's, from `centred` = x - decoder_bias [batch, width].
   virtual void select(const ActivationRows& rows, const torch::Tensor& centred, int64_t k, SelectedCodes& codes);
-  /// Called by any thread for each latent whose weights have changed.
+  /// Called by any thread for each latent of the shard whose weights have changed.
   virtual void refresh(int64_t latent) { encoder_.refresh(latent); }
   const ScreenedMatrix& encoder() const { return encoder_; }
 
@@ -82,6 +83,8 @@ class TopKLearner : public DictionaryLearner {
     torch::Tensor error;      ///< [batch, width] x - x^
     torch::Tensor to_output;  ///< [width] gradient of what was added with respect to the bias of the output
   };
+  /// What the codes of all shards stand for together.
+  void decode_all_shards(const SelectedCodes& codes, bool with_bias, torch::Tensor& reconstruction) const;
   /// Decodes codes and adds the terms of weight * sum ||x - x^||^2 to the loss. The codes must live until the next batch.
   virtual Reconstruction add_reconstruction(const SelectedCodes& codes, const torch::Tensor& x, double weight);
   /// Adds a term of the loss that reads what the codes' atoms sum up to: its gradients reach the encoder and the decoder's rows.
@@ -89,10 +92,12 @@ class TopKLearner : public DictionaryLearner {
   void add_term(const SelectedCodes& codes, torch::Tensor output_gradients);
 
   int64_t steps_done() const { return step_.item<int64_t>(); }
-  /// The weights for inputs that are not scaled.
+  const Share& shard() const { return shard_; }
+  /// The weights of all latents, for inputs that are not scaled; but on the first rank, those of the shard.
   AutoencoderWeights unscaled_weights() const;
 
   LearnerOptions options_;
+  Share shard_;  // the latents that this rank holds, here numbered from 0
   AutoencoderWeights weights_;
   AutoencoderWeights gradients_;  // of single latents only after compute_gradients()
   SelectedCodes codes_;  // of the last batch
@@ -111,7 +116,8 @@ class TopKLearner : public DictionaryLearner {
   /// Everything of a batch but the gradients of single latents, which its terms_ give.
   StepReport read_batch(const ActivationRows& rows);
   double add_auxiliary(const torch::Tensor& error);
-  void select_dead(const std::vector<int64_t>& dead);
+  void select_dead(const std::vector<int64_t>& dead, int64_t k);
+  void compute_latent_gradients();
   /// Adds a latent's gradients, [width] each.
   void add_gradients(int64_t latent, float* encoder_gradient, float* decoder_gradient) const;
   std::vector<int64_t> dead_latents() const;

@@ -100,7 +100,7 @@ std::string render_header(std::span<const TensorView> tensors, const std::map<st
   if (!metadata.empty()) header += fmt::format("\"{}\":{},", kMetadataKey, Json(metadata).dump());
   uint64_t offset = 0;
   for (const TensorView& tensor : tensors) {
-    const uint64_t end = offset + tensor.data.size();
+    const uint64_t end = offset + static_cast<uint64_t>(tensor_bytes(tensor.shape, tensor.dtype, tensor.name));
     const Json entry = {{"dtype", dtype_name(tensor.dtype)}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
     header += Json(tensor.name).dump() + ":" + entry.dump() + ",";
     offset = end;
@@ -159,18 +159,22 @@ const TensorView& SafetensorsFile::tensor(std::string_view name) const {
 
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorView> tensors,
                        const std::map<std::string, std::string>& metadata) {
+  write_safetensors(
+      path, tensors, [&](size_t index, const auto& write) { write(tensors[index].data); }, metadata);
+}
+
+void write_safetensors(const std::filesystem::path& path, std::span<const TensorView> headers, const GiveTensorData& give_data,
+                       const std::map<std::string, std::string>& metadata) {
+  const auto where_of = [&](const TensorView& tensor) { return fmt::format("{}: tensor \"{}\"", path.string(), shown(tensor.name)); };
   std::set<std::string_view> names;
-  for (const TensorView& tensor : tensors) {
-    const std::string where = fmt::format("{}: tensor \"{}\"", path.string(), shown(tensor.name));
-    if (tensor.name == kMetadataKey) fail("{}: the name is reserved by the format", where);
-    if (!names.insert(tensor.name).second) fail("{}: the name stands twice", where);
-    const int64_t bytes = tensor_bytes(tensor.shape, tensor.dtype, where);
-    if (tensor.data.size() != static_cast<uint64_t>(bytes))
-      fail("{}: has {} bytes but its shape and type need {}", where, tensor.data.size(), bytes);
+  for (const TensorView& tensor : headers) {
+    if (tensor.name == kMetadataKey) fail("{}: the name is reserved by the format", where_of(tensor));
+    if (!names.insert(tensor.name).second) fail("{}: the name stands twice", where_of(tensor));
+    tensor_bytes(tensor.shape, tensor.dtype, where_of(tensor));
   }
   std::string header;
   try {
-    header = render_header(tensors, metadata);
+    header = render_header(headers, metadata);
   } catch (const Json::exception&) {
     fail("{}: a tensor's name or the metadata is not valid UTF-8", path.string());
   }
@@ -179,7 +183,13 @@ void write_safetensors(const std::filesystem::path& path, std::span<const Tensor
   AtomicFile file(path);
   write_u64(file, header.size());
   file.write(header);
-  for (const TensorView& tensor : tensors) file.write(tensor.data);
+  for (size_t i = 0; i < headers.size(); ++i) {
+    const uint64_t before = file.size();
+    give_data(i, [&](std::span<const std::byte> part) { file.write(part); });
+    const auto needed = static_cast<uint64_t>(tensor_bytes(headers[i].shape, headers[i].dtype, where_of(headers[i])));
+    if (file.size() - before != needed)
+      fail("{}: has {} bytes but its shape and type need {}", where_of(headers[i]), file.size() - before, needed);
+  }
   file.commit();
 }
 

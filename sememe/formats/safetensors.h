@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -40,6 +41,12 @@ class SafetensorsFile {
 /// Writes the tensors in the order given, whole or not at all.
 /// @throws Error if two share a name or a view's bytes do not match its shape
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorView> tensors,
+                       const std::map<std::string, std::string>& metadata = {});
+
+/// The same for data that are not in memory at once: give_data(i, write) calls `write` with the bytes of tensor i, part by part.
+/// @param headers tensors without data
+using GiveTensorData = std::function<void(size_t index, const std::function<void(std::span<const std::byte>)>& write)>;
+void write_safetensors(const std::filesystem::path& path, std::span<const TensorView> headers, const GiveTensorData& give_data,
                        const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace sememe

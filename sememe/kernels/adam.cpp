@@ -50,6 +50,8 @@ void adam_vector(const AdamStep& step, float* HWY_RESTRICT weights, const float*
   for (; at < n; ++at) adam_one(step, weights[at], gradients[at], first[at], second[at]);
 }
 
+namespace {  // as in all kernels: unoptimised, the linker would merge what two files call the same
+
 /// a . b in double: norms of rows stay exact to the last float digit.
 HWY_INLINE double dot(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, int64_t n) {
 #if HWY_HAVE_FLOAT64
@@ -71,6 +73,8 @@ HWY_INLINE double dot(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, 
   for (; at < n; ++at) sum += static_cast<double>(a[at]) * b[at];
   return sum;
 }
+
+}  // namespace
 
 double dot_vector(const float* a, const float* b, int64_t n) { return dot(a, b, n); }
 

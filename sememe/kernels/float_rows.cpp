@@ -37,6 +37,8 @@ namespace sememe::kernels {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
+namespace {
+
 /// Each step takes a vector of numbers; `worst` gathers their bits without signs, of which a NaN's or infinity's are the largest.
 template <class Load>
 bool convert(const std::byte* stored, int64_t n, float* values, int64_t size, bool (*one)(const std::byte*, float&), Load load) {
@@ -54,6 +56,8 @@ bool convert(const std::byte* stored, int64_t n, float* values, int64_t size, bo
   for (; at < n; ++at) finite &= one(stored + at * size, values[at]);
   return finite;
 }
+
+}  // namespace
 
 bool widen_float16_vector(const std::byte* stored, int64_t n, float* values) {
   return convert(stored, n, values, 2, widen_one, [](auto floats, const std::byte* from) {

@@ -39,6 +39,8 @@ namespace HWY_NAMESPACE {
 
 using Halves = hn::Rebind<uint16_t, Floats>;
 
+namespace {
+
 /// The products of one row, read as float32 whatever their type is, with their error.
 class RowOfProducts {
  public:
@@ -121,6 +123,8 @@ HWY_INLINE void bound_scores(const ScreenedInput& input, int64_t row, const TopK
     bounds.upper[at] = std::max(bounds.upper[at], 0.0f) * (slope * (influence + error) + base) * kMore;
   }
 }
+
+}  // namespace
 
 /// Puts into scratch.latents, in order, every latent that may be among the k largest of the row: at least k scores reach the k-th largest
 /// lower bound, so an upper bound below it is out. @return how many, or nothing where a bound is not a number
@@ -232,6 +236,8 @@ class RowRanking {
       latents[i] = scratch_.latents[order_[i]];
       values[i] = values_[order_[i]];
     }
+    if (output_.scores != nullptr)
+      for (int64_t i = 0; i < kept; ++i) output_.scores[row * options_.k + i] = scores_[order_[i]];
     std::fill(latents + kept, latents + options_.k, -1);
     std::fill(values + kept, values + options_.k, 0.0f);
     output_.counts[row] = static_cast<int32_t>(kept);

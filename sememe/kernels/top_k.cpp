@@ -43,6 +43,8 @@ HWY_BEFORE_NAMESPACE();
 namespace sememe::kernels {
 namespace HWY_NAMESPACE {
 
+namespace {
+
 /// Step 3 and the output. @return the number of latents kept
 HWY_INLINE int64_t keep_largest(const float* values_row, int64_t collected, int64_t k, int32_t bound, int32_t largest,
                                 const RowScratch& scratch, int32_t* latents, float* values) {
@@ -115,6 +117,8 @@ HWY_INLINE bool select_row(const RowsToSelect& rows, int64_t row, RowScratch& sc
   rows.output.counts[row] = static_cast<int32_t>(kept);
   return true;
 }
+
+}  // namespace
 
 /// @return the first row that could not be ranked, or `end`
 int64_t select_rows(const RowsToSelect& rows, int64_t begin, int64_t end) {

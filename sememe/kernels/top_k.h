@@ -28,6 +28,7 @@ struct TopKOutput {
   int32_t* latents;  ///< [rows, k], ascending within a row
   float* values;     ///< [rows, k], the pre-activations of those latents, all > 0
   int32_t* counts;   ///< [rows], at most k
+  float* scores = nullptr;  ///< [rows, k], by which they were selected; filled by screened_top_k() where it is not null
 };
 
 /// The first entry, in reading order, that cannot be ranked.

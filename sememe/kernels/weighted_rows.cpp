@@ -45,6 +45,8 @@ void add_weighted_rows_vector(float* HWY_RESTRICT target, int64_t width, const i
     for (int64_t i = 0; i < count; ++i) target[column] += weights[i] * matrix[rows[i] * width + column];
 }
 
+namespace {
+
 HWY_INLINE float dot(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, int64_t width) {
   const Floats floats;
   const int64_t lanes = hn::Lanes(floats);
@@ -61,6 +63,8 @@ HWY_INLINE float dot(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, i
   for (; at < width; ++at) sum += a[at] * b[at];
   return sum;
 }
+
+}  // namespace
 
 void dot_rows_vector(float* products, const float* vector, int64_t width, const int32_t* rows, int64_t count,
                      const float* matrix) {

@@ -260,6 +260,18 @@ TEST_F(StoreFolder, GoesOnFromAPosition) {
   EXPECT_TRUE(torch::equal(rows.next(900).activations, again.next(900).activations));
 }
 
+TEST_F(StoreFolder, PartsOfABatchAreTheBatch) {
+  const auto path = npy(counting(0, 900, 1));
+  for (const float largest_norm : {std::numeric_limits<float>::infinity(), 700.5f}) {
+    const auto open = [&] { return ShuffledActivations(ActivationStore::open(path), 5, largest_norm, 300); };
+    ShuffledActivations whole = open(), first = open(), second = open();
+    for (int i = 0; i < 4; ++i) {
+      const torch::Tensor batch = whole.next(400).activations;
+      EXPECT_TRUE(torch::equal(torch::cat({first.next(400, 0, 150).activations, second.next(400, 150, 250).activations}), batch));
+    }
+  }
+}
+
 TEST_F(StoreFolder, APositionThatIsNotThereIsAnError) {
   ShuffledActivations rows(ActivationStore::open(npy(counting(0, 50))), 5, std::numeric_limits<float>::infinity());
   for (const int64_t row : {int64_t{-1}, int64_t{50}}) {

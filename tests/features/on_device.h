@@ -1,6 +1,6 @@
 #pragma once
-// Tests that run on every device: INSTANTIATE_TEST_SUITE_P(Devices, NAME, every_device, name_of_device). "played" is a device that the CPU plays
-// (played_device.h). Where LibTorch can use no CUDA device the tests on it are skipped and say so.
+// Tests that run on every device: INSTANTIATE_TEST_SUITE_P(Devices, NAME, every_device, name_of_device). "played" is a device that the CPU
+// plays (played_device.h). Where LibTorch can use no CUDA device the tests on it are skipped and say so.
 
 #include <gtest/gtest.h>
 #include <torch/torch.h>
@@ -24,7 +24,8 @@ class OnDevice : public Fixture, public ::testing::WithParamInterface<const char
 inline void move_module(torch::nn::Module& module, torch::Device device) {
   const torch::NoGradGuard no_autograd;
   for (const std::vector<torch::Tensor>& tensors : {module.parameters(), module.buffers()})
-    for (const torch::Tensor& tensor : tensors) tensor.unsafeGetTensorImpl()->shallow_copy_from(tensor.detach().to(device).getIntrusivePtr());
+    for (const torch::Tensor& tensor : tensors)
+      tensor.unsafeGetTensorImpl()->shallow_copy_from(tensor.detach().to(device).getIntrusivePtr());
 }
 
 inline const auto every_device = ::testing::Values("cpu", "played", "cuda");

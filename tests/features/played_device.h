@@ -1,7 +1,7 @@
 #pragma once
-// A device that the CPU plays, for tests of what runs on other devices than the CPU where there is none: "played" to LibTorch, which hands all
-// of its operations to the fallback here. It is as strict as a GPU: an operation on tensors of two devices is an error, and a pointer to its memory is
-// not one that the CPU can follow, so that a CPU kernel that is given one crashes. Include it in one file of a program.
+// A device that the CPU plays, for tests of what runs on other devices than the CPU where there is none: "played" to LibTorch, which hands
+// all of its operations to the fallback here. It is as strict as a GPU: an operation on tensors of two devices is an error, and a pointer
+// to its memory is not one that the CPU can follow, so that a CPU kernel that is given one crashes. Include it in one file of a program.
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/EmptyTensor.h>
@@ -24,7 +24,9 @@ namespace sememe::played {
 inline const c10::Device kDevice(c10::kPrivateUse1, 0);
 constexpr uintptr_t kTag = uintptr_t{1} << 62;  // no address that a processor takes has this bit
 
-inline void* tagged(void* memory) { return memory == nullptr ? nullptr : reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(memory) | kTag); }
+inline void* tagged(void* memory) {
+  return memory == nullptr ? nullptr : reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(memory) | kTag);
+}
 inline void* memory_of(const void* pointer) { return reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(pointer) & ~kTag); }
 
 struct Allocator final : c10::Allocator {
@@ -77,8 +79,8 @@ inline const c10::DispatchKeySet kKeys(c10::DispatchKey::PrivateUse1);
 /// The same memory as a tensor of another device.
 inline at::Tensor alias(const at::Tensor& tensor, c10::DataPtr data, c10::Allocator* with, c10::DispatchKey key) {
   const size_t bytes = at::detail::computeStorageNbytes(tensor.sizes(), tensor.strides(), tensor.element_size());
-  at::Tensor result = at::detail::make_tensor<c10::TensorImpl>(c10::Storage(c10::Storage::use_byte_size_t(), bytes, std::move(data), with, true),
-                                                               c10::DispatchKeySet(key), tensor.dtype());
+  at::Tensor result = at::detail::make_tensor<c10::TensorImpl>(
+      c10::Storage(c10::Storage::use_byte_size_t(), bytes, std::move(data), with, true), c10::DispatchKeySet(key), tensor.dtype());
   result.unsafeGetTensorImpl()->set_sizes_and_strides(tensor.sizes(), tensor.strides());
   return result;
 }
@@ -91,8 +93,9 @@ inline at::Tensor on_cpu(const at::Tensor& tensor) {
 
 inline at::Tensor on_device(const at::Tensor& tensor) {
   if (!tensor.defined()) return tensor;
-  c10::DataPtr data(tagged(tensor.unsafeGetTensorImpl()->mutable_data()), new at::Tensor(tensor),
-                    [](void* kept) { delete static_cast<at::Tensor*>(kept); }, kDevice);
+  c10::DataPtr data(
+      tagged(tensor.unsafeGetTensorImpl()->mutable_data()), new at::Tensor(tensor),
+      [](void* kept) { delete static_cast<at::Tensor*>(kept); }, kDevice);
   return alias(tensor, std::move(data), &allocator, c10::DispatchKey::PrivateUse1);
 }
 

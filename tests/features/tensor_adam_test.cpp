@@ -15,7 +15,8 @@ double off(const torch::Tensor& found, const torch::Tensor& wanted) { return (fo
 TEST_P(TensorAdam, StepsAsTheKernelDoes) {
   torch::manual_seed(1);
   torch::Tensor weights = torch::randn({40, 9}), first = torch::zeros({40, 9}), second = torch::zeros({40, 9});
-  const torch::Tensor there = weights.to(device()).clone(), there_first = first.to(device()).clone(), there_second = second.to(device()).clone();
+  const torch::Tensor there = weights.to(device()).clone(), there_first = first.to(device()).clone(),
+                      there_second = second.to(device()).clone();
   for (int64_t step = 1; step <= 20; ++step) {
     const torch::Tensor gradients = torch::randn({40, 9});
     const auto adam = kernels::AdamStep::at(step, 0.01);
@@ -29,16 +30,18 @@ TEST_P(TensorAdam, StepsAsTheKernelDoes) {
 
 TEST_P(TensorAdam, KeepsRowsAtUnitNormAsTheKernelDoes) {
   torch::manual_seed(2);
-  torch::Tensor rows = torch::nn::functional::normalize(torch::randn({40, 9})), first = torch::zeros({40, 9}), second = torch::zeros({40, 9});
-  const torch::Tensor there = rows.to(device()).clone(), there_first = first.to(device()).clone(), there_second = second.to(device()).clone();
+  torch::Tensor rows = torch::nn::functional::normalize(torch::randn({40, 9})), first = torch::zeros({40, 9}),
+                second = torch::zeros({40, 9});
+  const torch::Tensor there = rows.to(device()).clone(), there_first = first.to(device()).clone(),
+                      there_second = second.to(device()).clone();
   for (int64_t step = 1; step <= 20; ++step) {
     torch::Tensor gradients = torch::randn({40, 9});
     const torch::Tensor there_gradients = gradients.to(device()).clone();
     const auto adam = kernels::AdamStep::at(step, 0.01);
     std::vector<float> norms;
     for (int64_t at = 0; at < 360; at += 9)
-      norms.push_back(kernels::adam_unit_row(adam, rows.data_ptr<float>() + at, gradients.data_ptr<float>() + at, first.data_ptr<float>() + at,
-                                             second.data_ptr<float>() + at, 9));
+      norms.push_back(kernels::adam_unit_row(adam, rows.data_ptr<float>() + at, gradients.data_ptr<float>() + at,
+                                             first.data_ptr<float>() + at, second.data_ptr<float>() + at, 9));
     EXPECT_LT(off(adam_unit_rows_by_tensors(adam, there, there_gradients, there_first, there_second), torch::tensor(norms)), 1e-6);
   }
   EXPECT_LT(off(there, rows), 1e-5);

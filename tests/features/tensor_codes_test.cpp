@@ -14,7 +14,9 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 /// Small whole numbers, so that sums are exact and ties are common.
-torch::Tensor whole_numbers(at::IntArrayRef shape, int64_t largest) { return torch::randint(-largest, largest + 1, shape).to(torch::kFloat); }
+torch::Tensor whole_numbers(at::IntArrayRef shape, int64_t largest) {
+  return torch::randint(-largest, largest + 1, shape).to(torch::kFloat);
+}
 
 SparseCodes in_tensors(const SelectedCodes& codes) {
   SparseCodesBuilder builder;
@@ -74,7 +76,8 @@ TEST_P(TensorCodes, WhatCannotBeRankedIsNamed) {
     const torch::Tensor there = u.to(device()), g = torch::ones({6, 9}, device());
     const std::initializer_list<std::string_view> wanted{"pre-activation", "row 104", "latent 7"};
     EXPECT_TRUE(contains(error_from([&] { top_k_by_tensors(there, {}, {.k = 2}, 100); }), wanted)) << bad;
-    EXPECT_TRUE(contains(error_from([&] { top_k_by_tensors(there, g, {.k = 2, .score = kernels::SelectionScore::kProduct}, 100); }), wanted));
+    EXPECT_TRUE(
+        contains(error_from([&] { top_k_by_tensors(there, g, {.k = 2, .score = kernels::SelectionScore::kProduct}, 100); }), wanted));
     EXPECT_TRUE(contains(error_from([&] { above_by_tensors(there, there, torch::zeros({9}, device()), 100); }), wanted)) << bad;
     EXPECT_TRUE(contains(error_from([&] { LargestOfBatch(200, 9, 20).add(there, 100); }), wanted)) << bad;
   }
@@ -134,7 +137,9 @@ TEST_P(TensorCodes, AreDifferentiatedAsByTheKernels) {
   const SparseCodes there = codes.to(device());
   const torch::Tensor code_gradients = dot_by_codes(there, output_gradients.to(device()), decoder.to(device()));
   const TensorColumns columns(there, 30);
-  const auto off = [](const torch::Tensor& found, const torch::Tensor& wanted) { return (found.cpu() - wanted).abs().max().item<double>(); };
+  const auto off = [](const torch::Tensor& found, const torch::Tensor& wanted) {
+    return (found.cpu() - wanted).abs().max().item<double>();
+  };
   EXPECT_LT(off(columns.sum(code_gradients, inputs.to(device())), encoder_gradient), 1e-4);
   EXPECT_LT(off(columns.sum(code_gradients, torch::ones({50, 1}, device())).squeeze(1), bias_gradient), 1e-4);
   EXPECT_LT(off(columns.sum(there.values, output_gradients.to(device())), decoder_gradient), 1e-4);

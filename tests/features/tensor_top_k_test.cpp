@@ -17,7 +17,8 @@ namespace sememe {
 namespace {
 
 /// The learner on the CPU that one by tensor operations is held against.
-std::unique_ptr<TopKLearner> learn_by_kernels(std::string_view architecture, const LearnerOptions& options, const ActivationStatistics& statistics) {
+std::unique_ptr<TopKLearner> learn_by_kernels(std::string_view architecture, const LearnerOptions& options,
+                                              const ActivationStatistics& statistics) {
   if (architecture == "gsae") return std::make_unique<GradientTopKLearner>(options, statistics);
   if (architecture == "batchtopk") return std::make_unique<BatchTopKLearner>(options, statistics);
   if (architecture == "matryoshka") return std::make_unique<MatryoshkaLearner>(options, statistics);
@@ -46,14 +47,16 @@ double difference(const AutoencoderWeights& found, const AutoencoderWeights& wan
   double largest = 0.0;
   const NamedTensors have = found.named(), want = wanted.named();
   for (size_t i = 0; i < have.size(); ++i)
-    largest = std::max(largest, (have[i].second.cpu() - want[i].second).norm().item<double>() / (want[i].second.norm().item<double>() + 1e-6));
+    largest =
+        std::max(largest, (have[i].second.cpu() - want[i].second).norm().item<double>() / (want[i].second.norm().item<double>() + 1e-6));
   return largest;
 }
 
 TEST_P(TensorTopK, BeginsWithTheWeightsOfTheLearnerOnTheCpu) {
   const Setting setting;
   for (const char* const name : kArchitectures)
-    EXPECT_LT(difference(by_tensors(name, setting)->weights(), learn_by_kernels(name, setting.options, setting.statistics)->weights()), 1e-6)
+    EXPECT_LT(difference(by_tensors(name, setting)->weights(), learn_by_kernels(name, setting.options, setting.statistics)->weights()),
+              1e-6)
         << name;
 }
 
@@ -97,7 +100,8 @@ TEST_P(TensorTopK, LossFallsAsThatOfTheLearnerOnTheCpu) {
     const auto dictionary = found->dictionary(Json::object()), reference = wanted->dictionary(Json::object());
     EXPECT_EQ(dictionary->architecture(), name);
     const torch::Tensor output = reference->decode(reference->encode(setting.x));
-    EXPECT_LT((dictionary->decode(dictionary->encode(setting.x)) - output).norm().item<double>(), 1e-2 * output.norm().item<double>()) << name;
+    EXPECT_LT((dictionary->decode(dictionary->encode(setting.x)) - output).norm().item<double>(), 1e-2 * output.norm().item<double>())
+        << name;
   }
 }
 

@@ -117,6 +117,26 @@ TEST(Safetensors, WritingANameTwiceLeavesNoFile) {
   EXPECT_TRUE(std::filesystem::is_empty(scratch.folder));
 }
 
+TEST(Safetensors, DataGivenInPartsThatDoNotFillTheShapeLeaveNoFile) {
+  const Scratch scratch;
+  const auto path = scratch.folder / "parts.safetensors";
+  const std::vector<TensorView> headers = {{"a", DType::kU8, {5}, {}}, {"b", DType::kU8, {2}, {}}};
+  const std::vector<std::byte> bytes(5, std::byte{3});
+  const auto write_parts = [&](size_t of_the_second) {
+    write_safetensors(path, headers, [&](size_t index, const auto& write) {
+      write(std::span(bytes).first(index == 0 ? 2 : of_the_second));
+      if (index == 0) write(std::span(bytes).first(3));
+    });
+  };
+  for (const size_t wrong : {1, 3}) {
+    EXPECT_THROW(write_parts(wrong), Error);
+    EXPECT_TRUE(std::filesystem::is_empty(scratch.folder));
+  }
+  write_parts(2);
+  EXPECT_EQ(SafetensorsFile(path).tensor("b").data.size(), 2U);
+  EXPECT_TRUE(std::equal(bytes.begin(), bytes.end(), SafetensorsFile(path).tensor("a").data.begin()));
+}
+
 RC_GTEST_PROP(Safetensors, WhatIsWrittenIsReadBack, (const std::vector<std::vector<uint8_t>>& contents)) {
   const Scratch scratch;
   const auto path = scratch.folder / "round.safetensors";

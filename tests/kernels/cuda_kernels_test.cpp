@@ -1,5 +1,5 @@
-// The CUDA kernels' source, played by threads of the CPU and held against the scalar references. On a device the same kernels are held against the
-// CPU's by features_test --gtest_filter='*cuda*'.
+// The CUDA kernels' source, played by threads of the CPU and held against the scalar references. On a device the same kernels are held
+// against the CPU's by features_test --gtest_filter='*cuda*'.
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,8 @@
 #include <limits>
 
 #include "sememe/base/error.h"
-#include "sememe/kernels/cuda/device.h"
+#include "sememe/kernels/cuda/top_k.h"
+#include "sememe/kernels/cuda/weighted_rows.h"
 #include "sememe/kernels/sparse_decode.h"
 #include "sememe/kernels/sparse_gradients.h"
 #include "sememe/kernels/top_k.h"
@@ -103,8 +104,8 @@ TEST(CudaWeightedRows, PlayedOnTheCpuTheyDecodeAsTheReferenceDoes) {
     const auto atoms = random_matrix(9, width, "atoms"), bias = random_matrix(1, width, "bias");
     std::vector<float> found(7 * width, -7), wanted = found;
     for (const float* const added : {bias.data(), static_cast<const float*>(nullptr)}) {
-      cuda::play(7, static_cast<unsigned>((width + cuda::kRowThreads - 1) / cuda::kRowThreads), cuda::kRowThreads, cuda::sum_rows, codes.view(),
-                 atoms.data(), width, added, found.data());
+      cuda::play(7, static_cast<unsigned>((width + cuda::kRowThreads - 1) / cuda::kRowThreads), cuda::kRowThreads, cuda::sum_rows,
+                 codes.view(), atoms.data(), width, added, found.data());
       sparse_decode_reference(codes.view(), atoms.data(), 9, width, added, wanted.data());
       expect_close(found, wanted);
     }
@@ -120,6 +121,21 @@ TEST(CudaWeightedRows, PlayedOnTheCpuTheyGiveTheReferencesCodeGradients) {
     sparse_code_gradients_reference(codes.view(), output_gradients.data(), decoder.data(), 9, width, wanted.data());
     expect_close(found, wanted);
   }
+}
+
+TEST(CudaKernels, AskingForADeviceIsHarmlessWhereThereIsNone) {
+  const bool available = cuda::available();
+  EXPECT_EQ(cuda::available(), available);
+}
+
+TEST(CudaKernels, WithoutADeviceTheyDoNotStart) {
+  if (cuda::available()) GTEST_SKIP() << "there is a CUDA device";
+  Selected selected(1, 1);
+  const float value = 1.0f;
+  int32_t first_unrankable = 1;
+  EXPECT_THROW(cuda::top_k(&value, 1, 1, {.k = 1}, selected.output(), &first_unrankable, nullptr), Error);
+  EXPECT_THROW(cuda::sum_weighted_rows(RandomCodes(3, 2, 1).view(), &value, 1, nullptr, selected.values.data(), nullptr), Error);
+  EXPECT_THROW(cuda::dot_rows(RandomCodes(3, 2, 1).view(), &value, &value, 1, selected.values.data(), nullptr), Error);
 }
 
 TEST(CudaKernels, AKernelThatDidNotStartIsAnError) {

@@ -1,6 +1,6 @@
 #pragma once
-// Runs CUDA kernels on the CPU, for tests of what they compute where there is no device: a thread of the CPU plays each thread of a block, with a
-// barrier for __syncthreads(), and blocks are played one after another. Include it before a kernel's -inl.h.
+// Runs CUDA kernels on the CPU, for tests of what they compute where there is no device: a thread of the CPU plays each thread of a block,
+// with a barrier for __syncthreads(), and blocks are played one after another. Include it before a kernel's -inl.h.
 
 #include <algorithm>
 #include <atomic>

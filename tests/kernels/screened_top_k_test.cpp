@@ -132,6 +132,19 @@ TEST(ScreenedTopK, ByProductARowWithoutAnyInfluenceIsRankedByValue) {
   EXPECT_TRUE(ours == expected);
 }
 
+TEST(ScreenedTopK, GivesTheScoresThatRankedTheCodes) {
+  const Products activations(3, 8, 40, Screen::kExact, "activations"), influence(3, 8, 40, Screen::kExact, "influence");
+  const ApproximateProducts view = influence.view();
+  Selected selected(3, 5);
+  std::vector<float> scores(15, -7.0f);
+  TopKOutput output = selected.output();
+  output.scores = scores.data();
+  ASSERT_FALSE(screened_top_k({activations.view(), nullptr, &view, 3, 8, 40}, {.k = 5, .score = SelectionScore::kAdditive, .beta = 0.7f}, output));
+  for (int64_t row = 0; row < 3; ++row)
+    for (int64_t i = row * 5; i < row * 5 + selected.counts[row]; ++i)
+      EXPECT_FLOAT_EQ(scores[i], selected.values[i] * (1.0f + 0.7f * std::abs(influence.exact[row * 40 + selected.latents[i]])));
+}
+
 TEST(ScreenedTopK, OddWidthsAndNoRowsAreFine) {
   for (const int64_t width : {1, 3, 17}) expect_codes_of_exact_products(2, width, 40, {.k = 4}, Screen::kBfloat16);
   expect_codes_of_exact_products(0, 8, 40, {.k = 4}, Screen::kBfloat16);

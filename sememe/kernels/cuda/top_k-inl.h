@@ -54,7 +54,8 @@ struct Bound {
   int32_t ties;
 };
 
-/// The k-th largest rank of a row, digit by digit from the highest: each time the ranks that begin as it does are counted by their next digit.
+/// The k-th largest rank of a row, digit by digit from the highest: each time the ranks that begin as it does are counted by their next
+/// digit.
 __device__ inline Bound find_bound(const RowScores& row, int32_t width, int32_t k) {
   __shared__ int32_t counts[kDigits];
   __shared__ uint32_t found_digit;

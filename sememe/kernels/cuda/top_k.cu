@@ -23,8 +23,13 @@ void top_k(const float* pre_activations, int64_t rows, int64_t width, const TopK
   if (rows > INT_MAX || width > INT_MAX || options.k < 1 || options.k > INT_MAX) check_launch("top_k", "its sizes are out of range");
   if (rows == 0) return;
   const bool by_value = options.score == SelectionScore::kValue;
-  const RowsToSelect work{pre_activations, by_value ? nullptr : options.influence, static_cast<int32_t>(width),
-                          static_cast<int32_t>(options.k), options.score == SelectionScore::kProduct, options.beta, output,
+  const RowsToSelect work{pre_activations,
+                          by_value ? nullptr : options.influence,
+                          static_cast<int32_t>(width),
+                          static_cast<int32_t>(options.k),
+                          options.score == SelectionScore::kProduct,
+                          options.beta,
+                          output,
                           first_unrankable};
   select_rows<<<static_cast<unsigned>(rows), kSelectThreads, 0, stream>>>(work);
   const cudaError_t status = cudaGetLastError();

@@ -1,7 +1,7 @@
 #pragma once
-// Decoding and its gradients on a CUDA device. Both are weighted sums of rows of a matrix: a reconstruction sums the atoms of a row's codes;
-// the gradient of an atom sums the rows whose codes hold it, codes being given by atom then. No sum is by atomic additions, so that the same
-// inputs give the same bits.
+// Decoding and its gradients on a CUDA device. Both are weighted sums of rows of a matrix: a reconstruction sums the atoms of a row's
+// codes; the gradient of an atom sums the rows whose codes hold it, codes being given by atom then. No sum is by atomic additions, so that
+// the same inputs give the same bits.
 
 #include <cstdint>
 
