@@ -71,11 +71,14 @@ struct TrainingBench {
     measured[0].name = "sememe " + architecture;
     measured[1].name = "limit: one float32 encoder product";
     std::vector<std::string> peers;
-    if (fs::exists(python) && fs::exists(script)) {
+    if (common.device == "cpu" && fs::exists(python) && fs::exists(script)) {
       const Json found = parse_json(output_of(fmt::format("{} {} --list", python.string(), script.string())), script.string());
       for (const Json& peer : found) peers.push_back(peer.get<std::string>());
     }
-    if (peers.empty()) note(fmt::format("no peers found: ./setup --peers installs them for {}", python.string()));
+    if (common.device != "cpu")
+      note("peers are measured on the cpu only");
+    else if (peers.empty())
+      note(fmt::format("no peers found: ./setup --peers installs them for {}", python.string()));
     for (const std::string& peer : peers) measured.push_back({peer, {}, 0.0});
     const std::unique_ptr<DictionaryLearner> learner = make_learner();
     for (int64_t round = 0; round < rounds; ++round) {
@@ -106,6 +109,7 @@ struct TrainingBench {
     options.latents = latents;
     options.k = k;
     options.seed = common.seed;
+    options.device = torch::Device(common.device);
     return find_architecture(architecture).learn(options, measure_activations(rows().activations));
   }
 
@@ -118,10 +122,14 @@ struct TrainingBench {
   }
 
   double measure_product() const {
-    const torch::Tensor x = torch::randn({batch, width}), encoder = torch::randn({latents, width});
+    const torch::Device device(common.device);
+    const torch::Tensor x = torch::randn({batch, width}, device), encoder = torch::randn({latents, width}, device);
     torch::Tensor product = torch::mm(x, encoder.t());
+    const auto wait = [&] { return product[0][0].item<float>(); };  // for a device that works on its own
+    wait();
     const auto start = Clock::now();
     torch::mm_out(product, x, encoder.t());
+    wait();
     return static_cast<double>(batch) / seconds_since(start);
   }
 

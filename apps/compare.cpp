@@ -135,7 +135,7 @@ struct SweepCommand {
 
   void run() {
     apply(common);
-    if (common.device != "cpu") fail_usage("--device {}: dictionary sweep runs on the cpu only", common.device);
+    options.device = torch::Device(common.device);
     if (!find_architecture(options.architecture).takes("k"))
       fail_usage("--architecture {}: has no --k; train its dictionaries one by one", options.architecture);
     if (seeds.empty()) seeds = {common.seed};

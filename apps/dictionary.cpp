@@ -18,11 +18,6 @@
 namespace sememe {
 namespace {
 
-/// Dictionaries are learnt and applied by CPU kernels; only the language model can run elsewhere.
-void require_cpu(const CommonOptions& common, const char* command) {
-  if (common.device != "cpu") fail_usage("--device {}: dictionary {} runs on the cpu only", common.device, command);
-}
-
 struct TrainCommand {
   CommonOptions common;
   std::filesystem::path activations, out;
@@ -30,8 +25,8 @@ struct TrainCommand {
 
   void run() {
     apply(common);
-    require_cpu(common, "train");
     options.seed = common.seed;
+    options.device = torch::Device(common.device);
     const Json result = train_dictionary(ActivationStore::open(activations), options, out);
     if (!Ranks::of_run().first()) return;
     fmt::print("{}: loss {:.4f}, fvu {:.4f}, l0 {:.1f}, {} dead of {} latents, {:.0f} tokens per second\n", out.string(),
@@ -180,7 +175,6 @@ struct ReconstructCommand {
 
   void run() {
     apply(common);
-    require_cpu(common, "reconstruct");
     const std::shared_ptr<Dictionary> loaded = load_dictionary(dictionary);
     const ActivationStore store = ActivationStore::open(activations);
     if (store.width() != loaded->width())
@@ -190,10 +184,10 @@ struct ReconstructCommand {
     ReconstructionFigures figures(loaded->size(), loaded->width());
     Progress progress("reconstruct", store.rows(), "rows");
     for (int64_t row = 0; row < store.rows(); row += batch) {
-      const torch::Tensor x = store.read(row, std::min(batch, store.rows() - row)).activations;
+      const torch::Tensor x = store.read(row, std::min(batch, store.rows() - row)).activations.to(torch::Device(common.device));
       const SparseCodes codes = loaded->encode(x);
-      const torch::Tensor reconstruction = loaded->decode(codes);
-      figures.add(x, codes, reconstruction);
+      const torch::Tensor reconstruction = loaded->decode(codes).cpu();
+      figures.add(x.cpu(), codes, reconstruction);
       writer.write({reconstruction.data_ptr<float>(), static_cast<size_t>(reconstruction.numel())});
       progress.update(row + x.size(0));
       if (interrupted()) throw Interrupted("interrupted while reconstructing; nothing was written");

@@ -12,7 +12,7 @@ _parser.add_argument("--model", default="models/english", help="the language mod
 _options = _parser.parse_args()
 SEMEME = os.path.abspath(_options.sememe)
 MODEL = os.path.abspath(_options.model)
-_passed = _failed = 0
+_passed = _failed = _skipped = 0
 
 
 def run(*arguments, timeout=600, **more):
@@ -44,6 +44,12 @@ def read(path):
     return json.loads(pathlib.Path(path).read_text()) if pathlib.Path(path).exists() else {}
 
 
+def skip(name, reason):
+    global _skipped
+    _skipped += 1
+    print(f"skipped {name}: {reason}", flush=True)
+
+
 def finish():
-    print(f"{_passed} passed, {_failed} failed")
+    print(f"{_passed} passed, {_failed} failed" + (f", {_skipped} skipped" if _skipped else ""))
     sys.exit(_failed > 0)

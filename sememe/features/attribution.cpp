@@ -19,10 +19,14 @@ AttributionLearner::AttributionLearner(const LearnerOptions& options, const Acti
   unexplained_ = options.unexplained.value_or(kDefaultWeight);
 }
 
-AutogradLearner::Terms AttributionLearner::terms(const torch::Tensor& x, const torch::Tensor& gradients) {
+void AttributionLearner::begin_batch(const torch::Tensor&, const torch::Tensor& gradients) {
   if (!gradients.defined()) fail("attribution needs gradients; capture with --gradients");
+  mean_norm_ = std::max(1e-30, mean_over_ranks(gradients.norm(2, {1}).mean().item<double>()));
+}
+
+AutogradLearner::Terms AttributionLearner::terms(const torch::Tensor& x, const torch::Tensor& gradients) {
   Terms terms = ReluLearner::terms(x, gradients);
-  const torch::Tensor unit = gradients / std::max(1e-30, mean_over_ranks(gradients.norm(2, {1}).mean().item<double>()));
+  const torch::Tensor unit = gradients / mean_norm_;
   const torch::Tensor influence = terms.codes * torch::mm(unit, weights_.decoder.t());
   const torch::Tensor unexplained = (terms.error * unit).sum(1);
   terms.loss = terms.loss + attribution_ * influence.abs().sum(1).mean() + unexplained_ * unexplained.abs().mean();

@@ -15,10 +15,12 @@ class AttributionLearner : public ReluLearner {
 
  protected:
   Terms terms(const torch::Tensor& x, const torch::Tensor& gradients) override;
+  void begin_batch(const torch::Tensor& x, const torch::Tensor& gradients) override;
   std::string architecture() const override { return "attribution"; }
 
  private:
   double attribution_, unexplained_;
+  double mean_norm_ = 1.0;  // of the batch's gradients
 };
 
 std::unique_ptr<DictionaryLearner> learn_attribution(const LearnerOptions& options, const ActivationStatistics& statistics);

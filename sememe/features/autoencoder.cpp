@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "sememe/base/error.h"
+#include "sememe/features/tensor_codes.h"
 
 namespace sememe {
 namespace {
@@ -37,8 +39,30 @@ SparseCodes Autoencoder::encode_in_parts(const torch::Tensor& x, const Select& s
   return builder.finish();
 }
 
+SparseCodes Autoencoder::encode_by_tensors(const torch::Tensor& x, const torch::Tensor& gradients) const {
+  check_inputs(x, width());
+  const torch::NoGradGuard no_autograd;
+  const torch::Tensor centred = x.to(torch::kFloat) - beside(x, weights_.decoder_bias);
+  const torch::Tensor encoder = beside(x, weights_.encoder), bias = beside(x, weights_.encoder_bias);
+  std::vector<SparseCodes> parts;
+  const auto encode_part = [&](int64_t begin, int64_t count) {
+    const torch::Tensor some = gradients.defined() ? gradients.narrow(0, begin, count).to(torch::kFloat) : gradients;
+    parts.push_back(select_by_tensors(torch::addmm(bias, centred.narrow(0, begin, count), encoder.t()), some, begin));
+  };
+  for_parts(x.size(0), rows_of_part(size()), encode_part);
+  if (parts.empty()) encode_part(0, 0);
+  return join_codes(parts);
+}
+
 torch::Tensor Autoencoder::decode(const SparseCodes& codes) const {
-  torch::Tensor rows = decode_sparse(codes, weights_.decoder, weights_.decoder_bias);
+  torch::Tensor rows;
+  if (codes.values.is_cpu()) {
+    rows = decode_sparse(codes, weights_.decoder, weights_.decoder_bias);
+  } else {
+    if (codes.atoms.numel() > 0 && !((codes.atoms >= 0) & (codes.atoms < size())).all().item<bool>())
+      fail("sparse codes: an atom is not one of the dictionary's {}", size());
+    rows = sum_by_codes(codes, beside(codes.values, weights_.decoder), beside(codes.values, weights_.decoder_bias));
+  }
   if (written_.count == width()) return rows;
   torch::Tensor only = torch::zeros_like(rows);
   only.narrow(1, written_.begin, written_.count).copy_(rows.narrow(1, written_.begin, written_.count));

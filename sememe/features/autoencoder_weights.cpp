@@ -9,6 +9,10 @@ AutoencoderWeights AutoencoderWeights::zeros(int64_t latents, int64_t width) {
   return {torch::zeros({latents, width}), torch::zeros({latents}), torch::zeros({latents, width}), torch::zeros({width})};
 }
 
+AutoencoderWeights AutoencoderWeights::to(torch::Device device) const {
+  return {encoder.to(device), encoder_bias.to(device), decoder.to(device), decoder_bias.to(device)};
+}
+
 NamedTensors AutoencoderWeights::named(const std::string& prefix) const {
   return {{prefix + "encoder", encoder},
           {prefix + "encoder_bias", encoder_bias},

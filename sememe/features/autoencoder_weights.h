@@ -26,6 +26,8 @@ struct AutoencoderWeights {
   /// Sizes from the keys "latents" and "width" of the config.
   /// @throws Error naming file, key and tensor
   static AutoencoderWeights load(const Json& config, const SafetensorsFile& file);
+  /// These where they are on the device already, else a copy.
+  AutoencoderWeights to(torch::Device device) const;
   /// The four tensors under `prefix` + their names.
   NamedTensors named(const std::string& prefix = "") const;
 };

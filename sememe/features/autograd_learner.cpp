@@ -7,6 +7,8 @@
 #include "sememe/base/error.h"
 #include "sememe/base/threads.h"
 #include "sememe/features/sharded_tensors.h"
+#include "sememe/features/tensor_adam.h"
+#include "sememe/features/tensor_codes.h"
 #include "sememe/kernels/adam.h"
 
 namespace sememe {
@@ -30,11 +32,14 @@ AutogradLearner::AutogradLearner(const LearnerOptions& options, const Activation
     : options_(options),
       weights_(AutoencoderWeights::zeros(options.latents, options.width)),
       settings_(settings),
-      rows_since_fired_(torch::zeros({options.latents}, torch::kLong)),
+      rows_since_fired_(torch::zeros({options.latents}, torch::TensorOptions(torch::kLong).device(options.device))),
       step_(torch::zeros({1}, torch::kLong)),
       rate_began_(torch::zeros({1}, torch::kLong)),
-      log_sparsity_(torch::zeros({1}, torch::kDouble)) {
+      log_sparsity_(torch::zeros({1}, torch::kDouble)),
+      part_(rows_of_part(options.latents)) {
   initialize(statistics);
+  weights_ = weights_.to(options.device);
+  input_scale_ = input_scale_.to(options.device);
   for (auto& [name, tensor] : weights_.named()) add_parameter(name, tensor);
 }
 
@@ -58,12 +63,12 @@ void AutogradLearner::initialize(const ActivationStatistics& statistics) {
 }
 
 torch::Tensor AutogradLearner::add_parameter(const std::string& name, const torch::Tensor& initial) {
-  torch::Tensor parameter = initial;  // the handles of weights_ are these parameters
+  torch::Tensor parameter = initial.to(options_.device);  // the handles of weights_ are these parameters
+  gradients_.emplace_back(name, torch::zeros_like(parameter));
+  first_moments_.push_back(torch::zeros_like(parameter));
+  second_moments_.push_back(torch::zeros_like(parameter));
   parameter.set_requires_grad(true);
   parameters_.emplace_back(name, parameter);
-  gradients_.emplace_back(name, torch::zeros(initial.sizes()));
-  first_moments_.push_back(torch::zeros(initial.sizes()));
-  second_moments_.push_back(torch::zeros(initial.sizes()));
   return parameter;
 }
 
@@ -90,13 +95,22 @@ void AutogradLearner::follow_target(double l0) {
   log_sparsity_.add_(share * std::clamp(std::log(std::max(l0, 1e-3) / target_l0_), -1.0, 1.0));
 }
 
-StepReport AutogradLearner::report_of(const Terms& terms) const {
-  const auto batch = static_cast<double>(terms.codes.size(0));
-  StepReport report;
-  report.loss = mean_over_ranks(terms.loss.item<double>());
-  report.fvu = mean_over_ranks(terms.error.square().sum().item<double>() / (batch * variance_));
-  report.l0 = mean_over_ranks((terms.codes > 0).sum().item<double>() / batch);
-  return report;
+/// Adds what rows [begin, begin + count) of the batch have of its loss, gradients and figures.
+void AutogradLearner::add_part(int64_t begin, int64_t count, const torch::Tensor& gradients, StepReport& report) {
+  const double share = static_cast<double>(count) / static_cast<double>(x_.size(0));
+  const Terms terms = this->terms(x_.narrow(0, begin, count), gradients.defined() ? gradients.narrow(0, begin, count) : gradients);
+  std::vector<torch::Tensor> leaves;
+  for (const auto& [name, tensor] : parameters_) leaves.push_back(tensor);
+  const auto found = torch::autograd::grad({terms.loss}, leaves, {}, false, false, /*allow_unused=*/true);
+  const torch::NoGradGuard no_autograd;
+  for (size_t i = 0; i < found.size(); ++i)
+    if (found[i].defined()) gradients_[i].second.add_(found[i], share);
+  report.loss += share * terms.loss.item<double>();
+  const torch::Tensor active = terms.codes.detach() > 0, error = terms.error.detach();
+  report.fvu += error.square().sum().item<double>();
+  report.l0 += active.sum().item<double>();
+  fired_ = begin == 0 ? active.any(0) : fired_ | active.any(0);
+  error_ = begin == 0 ? error : torch::cat({error_, error});
 }
 
 double AutogradLearner::mean_over_ranks(double own) const {
@@ -127,22 +141,22 @@ void AutogradLearner::average_gradients() {
 
 StepReport AutogradLearner::compute_gradients(const ActivationRows& rows) {
   check_inputs(rows.activations, options_.width);
-  x_ = rows.activations * input_scale_;
+  const auto batch = static_cast<double>(rows.activations.size(0));
+  x_ = rows.activations.to(options_.device) * input_scale_;
   // dL / d(scale x) = (dL / dx) / scale
-  terms_ = terms(x_, rows.gradients.defined() ? rows.gradients / input_scale_ : rows.gradients);
-  std::vector<torch::Tensor> leaves;
-  for (const auto& [name, tensor] : parameters_) leaves.push_back(tensor);
-  const auto gradients = torch::autograd::grad({terms_.loss}, leaves, {}, false, false, /*allow_unused=*/true);
-  const torch::NoGradGuard no_autograd;
-  for (size_t i = 0; i < gradients.size(); ++i) {
-    if (gradients[i].defined())
-      gradients_[i].second.copy_(gradients[i]);
-    else
-      gradients_[i].second.zero_();
+  const torch::Tensor gradients = rows.gradients.defined() ? rows.gradients.to(options_.device) / input_scale_ : rows.gradients;
+  StepReport report;
+  {
+    const torch::NoGradGuard no_autograd;
+    for (const auto& [name, gradient] : gradients_) torch::Tensor(gradient).zero_();
+    begin_batch(x_, gradients);
   }
+  for_parts(x_.size(0), part_, [&](int64_t begin, int64_t count) { add_part(begin, count, gradients, report); });
   average_gradients();
-  terms_ = {terms_.loss.detach(), terms_.codes.detach(), terms_.error.detach()};  // lets go of what backward needed
-  return report_of(terms_);
+  report.loss = mean_over_ranks(report.loss);
+  report.fvu = mean_over_ranks(report.fvu / (batch * variance_));
+  report.l0 = mean_over_ranks(report.l0 / batch);
+  return report;
 }
 
 void AutogradLearner::limit_gradients() {
@@ -160,24 +174,47 @@ void AutogradLearner::apply_adam(double learning_rate) {
   const double rate = learning_rate * share_of(since, std::min<int64_t>(1000, options_.steps / 20));
   const auto adam = kernels::AdamStep::at(steps, rate, settings_.beta1, settings_.beta2, settings_.epsilon);
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    float* const weights = parameters_[i].second.data_ptr<float>();
-    float* const gradients = gradients_[i].second.data_ptr<float>();
-    float* const first = first_moments_[i].data_ptr<float>();
-    float* const second = second_moments_[i].data_ptr<float>();
-    if (settings_.unit_atoms && parameters_[i].second.is_same(weights_.decoder)) {
-      const int64_t width = options_.width;
-      const torch::Tensor redrawn = random_directions(1, width, options_.seed, fmt::format("redraw/{}", steps));
-      parallel_for(options_.latents, 64, [&](int64_t begin, int64_t end) {
-        for (int64_t at = begin * width; at < end * width; at += width)
-          if (!(kernels::adam_unit_row(adam, weights + at, gradients + at, first + at, second + at, width) > kLeastNorm))
-            std::copy_n(redrawn.data_ptr<float>(), width, weights + at);
-      });
-      continue;
-    }
-    parallel_for(parameters_[i].second.numel(), kNumbersWorthAThread, [&](int64_t begin, int64_t end) {
-      kernels::adam(adam, weights + begin, gradients + begin, first + begin, second + begin, end - begin);
-    });
+    if (options_.device.is_cpu())
+      apply_adam(adam, i);
+    else
+      apply_adam_by_tensors(adam, i);
   }
+}
+
+/// What takes the place of atoms that have lost their direction. [1, width]
+torch::Tensor AutogradLearner::redrawn_atom() const {
+  return random_directions(1, options_.width, options_.seed, fmt::format("redraw/{}", steps_done()));
+}
+
+void AutogradLearner::apply_adam(const kernels::AdamStep& adam, size_t parameter) {
+  float* const weights = parameters_[parameter].second.data_ptr<float>();
+  float* const gradients = gradients_[parameter].second.data_ptr<float>();
+  float* const first = first_moments_[parameter].data_ptr<float>();
+  float* const second = second_moments_[parameter].data_ptr<float>();
+  if (settings_.unit_atoms && parameters_[parameter].second.is_same(weights_.decoder)) {
+    const int64_t width = options_.width;
+    const torch::Tensor redrawn = redrawn_atom();
+    parallel_for(options_.latents, 64, [&](int64_t begin, int64_t end) {
+      for (int64_t at = begin * width; at < end * width; at += width)
+        if (!(kernels::adam_unit_row(adam, weights + at, gradients + at, first + at, second + at, width) > kLeastNorm))
+          std::copy_n(redrawn.data_ptr<float>(), width, weights + at);
+    });
+    return;
+  }
+  parallel_for(parameters_[parameter].second.numel(), kNumbersWorthAThread, [&](int64_t begin, int64_t end) {
+    kernels::adam(adam, weights + begin, gradients + begin, first + begin, second + begin, end - begin);
+  });
+}
+
+void AutogradLearner::apply_adam_by_tensors(const kernels::AdamStep& adam, size_t parameter) {
+  const torch::Tensor& weights = parameters_[parameter].second;
+  const torch::Tensor &gradients = gradients_[parameter].second, &first = first_moments_[parameter], &second = second_moments_[parameter];
+  if (!settings_.unit_atoms || !weights.is_same(weights_.decoder)) {
+    adam_by_tensors(adam, weights, gradients, first, second);
+    return;
+  }
+  const torch::Tensor norms = adam_unit_rows_by_tensors(adam, weights, gradients, first, second);
+  weights.copy_(torch::where((norms > kLeastNorm).unsqueeze(1), weights, redrawn_atom().to(options_.device)));
 }
 
 StepReport AutogradLearner::step(const ActivationRows& rows, double learning_rate) {
@@ -185,13 +222,16 @@ StepReport AutogradLearner::step(const ActivationRows& rows, double learning_rat
   check_loss(report.loss, steps_done() + 1);
   const torch::NoGradGuard no_autograd;
   const Ranks& ranks = options_.ranks.rows;
-  torch::Tensor fired = (terms_.codes > 0).any(0).to(torch::kLong);
-  ranks.largest({fired.data_ptr<int64_t>(), static_cast<size_t>(fired.numel())});
-  rows_since_fired_.add_(rows.activations.size(0) * ranks.size()).masked_fill_(fired > 0, 0);
+  if (!ranks.alone()) {
+    torch::Tensor fired = fired_.to(torch::kLong);
+    ranks.largest({fired.data_ptr<int64_t>(), static_cast<size_t>(fired.numel())});
+    fired_ = fired > 0;
+  }
+  rows_since_fired_.add_(rows.activations.size(0) * ranks.size()).masked_fill_(fired_, 0);
   limit_gradients();
   apply_adam(learning_rate);
   follow_target(report.l0);
-  after_step(x_, terms_);
+  after_step(x_, error_);
   report.dead = dead().sum().item<int64_t>();
   return report;
 }
@@ -202,9 +242,10 @@ AutogradLearner::Unscaled AutogradLearner::unscaled() const {
   const torch::Tensor atoms = weights_.decoder / input_scale_;
   torch::Tensor unit = atoms.norm(2, {1});
   unit = torch::where(weights_.decoder.norm(2, {1}) > kLeastNorm, unit, input_scale_.mean().reciprocal());
-  return {{weights_.encoder * input_scale_ * unit.unsqueeze(1), weights_.encoder_bias * unit, atoms / unit.unsqueeze(1),
-           weights_.decoder_bias / input_scale_},
-          unit};
+  return {AutoencoderWeights{weights_.encoder * input_scale_ * unit.unsqueeze(1), weights_.encoder_bias * unit,
+                             atoms / unit.unsqueeze(1), weights_.decoder_bias / input_scale_}
+              .to(torch::kCPU),
+          unit.cpu()};
 }
 
 NamedTensors AutogradLearner::state() const {

@@ -1,11 +1,14 @@
 #pragma once
 // What learners share whose loss is written down as in its paper and differentiated by LibTorch: initial weights, Adam, warm-ups, unit
-// atoms, the count of dead latents, checkpoints. An architecture adds its loss and how its parameters become a Dictionary.
+// atoms, the count of dead latents, checkpoints. An architecture adds its loss and how its parameters become a Dictionary. Loss and
+// gradients are summed over parts of the batch, so that what autograd keeps for the backward pass is of one part's [rows, latents] at a
+// time. Parameters are on options.device.
 
 #include <cmath>
 
 #include "sememe/features/autoencoder_weights.h"
 #include "sememe/features/learner.h"
+#include "sememe/kernels/adam.h"
 
 namespace sememe {
 
@@ -30,6 +33,8 @@ class AutogradLearner : public DictionaryLearner {
   const NamedTensors& gradients() const { return gradients_; }
   /// [width] Inputs are multiplied by this inside, so that the mean norm of each part of a row is sqrt(its width).
   const torch::Tensor& input_scale() const { return input_scale_; }
+  /// A part has at most so many rows; by default as many as make 256 MiB of [rows, latents].
+  void limit_part(int64_t rows) { part_ = rows; }
   /// How many rows ago each latent last fired, [latents] int64.
   const torch::Tensor& rows_since_fired() const { return rows_since_fired_; }
 
@@ -38,14 +43,20 @@ class AutogradLearner : public DictionaryLearner {
 
   struct Terms {
     torch::Tensor loss;   ///< a number
-    torch::Tensor codes;  ///< [batch, latents]
-    torch::Tensor error;  ///< [batch, width] x - x^
+    torch::Tensor codes;  ///< [rows, latents]
+    torch::Tensor error;  ///< [rows, width] x - x^
   };
-  /// @param x         [batch, width] scaled
-  /// @param gradients [batch, width] of the model's loss with respect to the scaled x, or undefined
+  /// The terms of some rows of a batch; the batch's loss is their mean, weighed by rows.
+  /// @param x         [rows, width] scaled
+  /// @param gradients [rows, width] of the model's loss with respect to the scaled x, or undefined
   virtual Terms terms(const torch::Tensor& x, const torch::Tensor& gradients) = 0;
+  /// Called before terms() with the whole batch, for what the loss needs to know of it. Autograd is off.
+  /// @param x, gradients [batch, width] as in terms()
+  virtual void begin_batch(const torch::Tensor& x, const torch::Tensor& gradients) {}
   /// Called after each step, e.g. to begin latents anew.
-  virtual void after_step(const torch::Tensor& x, const Terms& terms) {}
+  /// @param x, error [batch, width]
+  virtual void after_step(const torch::Tensor& x, const torch::Tensor& error) {}
+  int64_t part() const { return part_; }
 
   /// (x - decoder_bias) encoder^T, without the encoder's bias. -> [batch, latents]
   torch::Tensor encoder_products(const torch::Tensor& x) const;
@@ -89,9 +100,12 @@ class AutogradLearner : public DictionaryLearner {
   void initialize(const ActivationStatistics& statistics);
   void limit_gradients();
   void follow_target(double l0);
+  void add_part(int64_t begin, int64_t count, const torch::Tensor& gradients, StepReport& report);
   void apply_adam(double learning_rate);
+  torch::Tensor redrawn_atom() const;
+  void apply_adam(const kernels::AdamStep& adam, size_t parameter);
+  void apply_adam_by_tensors(const kernels::AdamStep& adam, size_t parameter);
   void average_gradients();
-  StepReport report_of(const Terms& terms) const;
 
   AutogradSettings settings_;
   torch::Tensor input_scale_;
@@ -100,8 +114,8 @@ class AutogradLearner : public DictionaryLearner {
   std::vector<torch::Tensor> first_moments_, second_moments_;
   torch::Tensor rows_since_fired_, step_, rate_began_, log_sparsity_;
   double target_l0_ = 0.0;  // 0 keeps the weight
-  torch::Tensor x_;  // the last batch, scaled
-  Terms terms_;
+  int64_t part_;
+  torch::Tensor x_, error_, fired_;  // of the last batch: [batch, width] scaled and x - x^, [latents] bool
 };
 
 /// L0 to aim at: options.target_l0, or 16, at most half the latents. @throws UsageError for one that cannot be

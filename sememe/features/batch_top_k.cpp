@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "sememe/base/error.h"
+#include "sememe/features/tensor_top_k.h"
 #include "sememe/features/threshold_dictionary.h"
 
 namespace sememe {
@@ -18,13 +19,24 @@ constexpr double kThresholdRate = 0.01;   // of the running mean
 
 }  // namespace
 
-BatchTopKLearner::BatchTopKLearner(const LearnerOptions& options, const ActivationStatistics& statistics)
-    : TopKLearner(options, statistics), threshold_(torch::full({1}, -1.0, torch::kDouble)) {}
+int64_t BatchThreshold::from() const { return steps_ > 0 ? std::min(kThresholdFrom, steps_ / 2) : kThresholdFrom; }
 
-/// The step from which the threshold is measured: the 1,000th, or the middle of a shorter run.
-int64_t BatchTopKLearner::threshold_from() const {
-  return options_.steps > 0 ? std::min(kThresholdFrom, options_.steps / 2) : kThresholdFrom;
+void BatchThreshold::follow(int64_t steps_done, const std::function<double()>& smallest) {
+  if (steps_done <= from()) return;
+  const double value = smallest();
+  double& running = *value_.data_ptr<double>();
+  running = running < 0 ? value : running + kThresholdRate * (value - running);
 }
+
+double BatchThreshold::checked(const std::string& architecture, int64_t steps_done) const {
+  if (value() < 0)
+    fail("{}: {} steps are too few for the threshold by which single rows are encoded, it is measured after step {}; train longer",
+         architecture, steps_done, from());
+  return value();
+}
+
+BatchTopKLearner::BatchTopKLearner(const LearnerOptions& options, const ActivationStatistics& statistics)
+    : TopKLearner(options, statistics), threshold_(options.steps) {}
 
 void BatchTopKLearner::select(const ActivationRows&, const torch::Tensor& centred, int64_t k, SelectedCodes& codes) {
   // One of several ranks may hold up to all of the batch's largest.
@@ -45,32 +57,27 @@ double BatchTopKLearner::smallest_code() const {
 
 StepReport BatchTopKLearner::step(const ActivationRows& rows, double learning_rate) {
   const StepReport report = TopKLearner::step(rows, learning_rate);
-  if (steps_done() > threshold_from() && report.l0 > 0) {
-    const double smallest = smallest_code();
-    double& running = *threshold_.data_ptr<double>();
-    running = running < 0 ? smallest : running + kThresholdRate * (smallest - running);
-  }
+  if (report.l0 > 0) threshold_.follow(steps_done(), [this] { return smallest_code(); });
   return report;
 }
 
 std::shared_ptr<Dictionary> BatchTopKLearner::dictionary(const Json& origin) const {
-  if (threshold() < 0)
-    fail("{}: {} steps are too few for the threshold by which single rows are encoded, it is measured after step {}; train longer",
-         architecture(), steps_done(), threshold_from());
+  const double threshold = threshold_.checked(architecture(), steps_done()) / input_scale();
   Json config = origin;
   config.update(settings());
   AutoencoderWeights weights = unscaled_weights();
-  const torch::Tensor thresholds = torch::full({weights.latents()}, threshold() / input_scale());
+  const torch::Tensor thresholds = torch::full({weights.latents()}, threshold);
   return std::make_shared<ThresholdDictionary>(std::move(weights), thresholds, architecture(), config);
 }
 
 NamedTensors BatchTopKLearner::state() const {
   NamedTensors state = TopKLearner::state();
-  state.emplace_back("threshold", threshold_);
+  state.emplace_back("threshold", threshold_.tensor());
   return state;
 }
 
 std::unique_ptr<DictionaryLearner> learn_batch_top_k(const LearnerOptions& options, const ActivationStatistics& statistics) {
+  if (!options.device.is_cpu()) return learn_by_tensors("batchtopk", options, statistics);
   return std::make_unique<BatchTopKLearner>(options, statistics);
 }
 

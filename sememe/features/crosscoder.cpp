@@ -11,7 +11,7 @@ CrosscoderLearner::CrosscoderLearner(const LearnerOptions& options, const Activa
 }
 
 torch::Tensor CrosscoderLearner::atom_sizes() const {
-  torch::Tensor sizes = torch::zeros({options_.latents});
+  torch::Tensor sizes = torch::zeros({options_.latents}, options_.device);
   int64_t begin = 0;
   for (const int64_t width : options_.parts) {
     sizes = sizes + weights_.decoder.narrow(1, begin, width).norm(2, {1});

@@ -265,10 +265,10 @@ Observation observe(const Dictionary& dictionary, const LanguageModel& model, co
     if (!batch) break;
     RecordSite visitor(options.site, true);
     model.network->forward({batch->tokens.to(options.device), {}}, visitor);
-    const torch::Tensor rows = visitor.value().index({batch->valid.to(options.device)}).to(torch::kCPU, torch::kFloat);
+    const torch::Tensor rows = visitor.value().index({batch->valid.to(options.device)}).to(torch::kFloat);
     const int64_t before = text.size();
     add_contexts(*batch, options.tokens - before, text);
-    if (text.size() > before) parts.push_back(dictionary.encode(rows.narrow(0, 0, text.size() - before)));
+    if (text.size() > before) parts.push_back(dictionary.encode(rows.narrow(0, 0, text.size() - before)).to(torch::kCPU));
     progress.update(text.size());
     if (interrupted()) throw Interrupted("interrupted while describing; nothing was written");
   }

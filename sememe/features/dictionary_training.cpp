@@ -73,9 +73,13 @@ void check_options(const ActivationStore& store, const DictionaryTrainingOptions
   if (!(options.decay >= 0 && options.decay <= 1)) fail_usage("--decay {}: give a share from 0 to 1", options.decay);
   if (options.checkpoint_every < 0 || options.dead_after < 0)
     fail_usage("--checkpoint-every and --dead-after: give 0 for the default, or more");
+  if (!options.device.is_cpu() && architecture.rate == 0)
+    fail_usage("--device {}: --architecture {} learns without gradients, on the cpu only", options.device.str(), architecture.name);
   const Ranks& ranks = Ranks::of_run();
   if (!ranks.alone() && architecture.sharing == Sharing::kNothing)
     fail_usage("--architecture {}: learns on one rank; run it without mpirun", architecture.name);
+  if (!ranks.alone() && !options.device.is_cpu())
+    fail_usage("--device {}: several ranks train on the cpu; leave out mpirun, or --device", options.device.str());
   if (options.shards < 0) fail_usage("--shards {}: give 0 for the default, or more", options.shards);
   if (options.shards > 1 && architecture.sharing != Sharing::kRowsAndLatents)
     fail_usage("--shards {}: --architecture {} shares rows among ranks, not latents; give 1", options.shards, architecture.name);
@@ -196,7 +200,7 @@ class Training {
     const std::vector<int64_t> parts = parts_of(store_);
     LearnerOptions learner{.width = store_.width(), .parts = parts, .latents = options_.latents, .k = k_of(options_), .seed = options_.seed,
                            .auxiliary_k = options_.auxiliary_k.value_or(-1), .dead_after = options_.dead_after,
-                           .multi_top_k = options_.multi_top_k, .steps = steps_, .sparsity = options_.sparsity,
+                           .multi_top_k = options_.multi_top_k, .steps = steps_, .device = options_.device, .sparsity = options_.sparsity,
                            .target_l0 = options_.target_l0, .penalty = options_.penalty, .attribution = options_.attribution,
                            .unexplained = options_.unexplained, .prefixes = options_.prefixes, .ranks = ranks_};
     learner.gradient.beta = options_.gradient.beta.value_or(learner.gradient.beta);

@@ -40,6 +40,7 @@ struct DictionaryTrainingOptions {
   int64_t shards = 0;  ///< of the latents, among the ranks of the run (features/rank_grid.h); 0 takes as many as exchange the fewest bytes
   uint64_t seed = 1;
   bool resume = false;
+  torch::Device device = torch::kCPU;  ///< a run may be resumed on another
   int64_t checkpoint_every = 0;  ///< steps; 0 takes as many as one minute or so needs
 };
 

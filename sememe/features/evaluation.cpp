@@ -109,12 +109,12 @@ class Evaluation {
     clean_.add(clean, targets);
     zero_.add(replaced(tokens, torch::zeros({columns_.count}, options_.device), valid), targets, clean);
     mean_.add(replaced(tokens, set_mean_.to(options_.device, torch::kFloat), valid), targets, clean);
-    const torch::Tensor x = seen.activations.index({valid}).to(torch::kCPU, torch::kFloat);
-    append(squares_, of_contexts((columns(x).to(torch::kDouble) - set_mean_).square().sum(1), batch.valid));
-    splice(plain_, dictionary_.encode(x), x, tokens, targets, batch.valid, clean);
+    const torch::Tensor x = seen.activations.index({valid}).to(torch::kFloat);
+    append(squares_, of_contexts((columns(x).to(torch::kDouble) - set_mean_.to(options_.device)).square().sum(1), valid));
+    splice(plain_, dictionary_.encode(x), x, tokens, targets, valid, clean);
     if (!with_gradients_) return;
-    const torch::Tensor gradients = seen.gradients.index({valid}).to(torch::kCPU, torch::kFloat);
-    splice(gradient_, dictionary_.encode(x, gradients), x, tokens, targets, batch.valid, clean);
+    const torch::Tensor gradients = seen.gradients.index({valid}).to(torch::kFloat);
+    splice(gradient_, dictionary_.encode(x, gradients), x, tokens, targets, valid, clean);
   }
 
   Json result() const {
@@ -138,9 +138,9 @@ class Evaluation {
   }
 
  private:
-  /// Sums of values of the valid rows, [rows] in the order of the batch, over each of its contexts.
+  /// Sums of values of the valid rows, [rows] float64 in the order of the batch, over each of its contexts.
   static torch::Tensor of_contexts(const torch::Tensor& values, const torch::Tensor& valid) {
-    return torch::zeros({valid.size(0)}, torch::kDouble).index_add(0, valid.nonzero().select(1, 0), values);
+    return torch::zeros({valid.size(0)}, values.options()).index_add(0, valid.nonzero().select(1, 0), values);
   }
 
   double per_token(const std::vector<double>& sums) const { return total(sums) / total(predicted_); }
@@ -154,13 +154,12 @@ class Evaluation {
 
   void splice(Selection& selection, const SparseCodes& codes, const torch::Tensor& rows, const torch::Tensor& tokens,
               const torch::Tensor& targets, const torch::Tensor& valid, const torch::Tensor& clean) const {
-    const torch::Tensor reconstruction = columns(dictionary_.decode(codes)), x = columns(rows);
+    const torch::Tensor reconstruction = columns(dictionary_.decode(codes)).to(options_.device), x = columns(rows);
     selection.figures.add(x, codes, reconstruction);
     append(selection.errors, of_contexts((x.to(torch::kDouble) - reconstruction).square().sum(1), valid));
-    const torch::Tensor where = valid.to(options_.device);
     torch::Tensor everywhere = torch::zeros({tokens.size(0), tokens.size(1), columns_.count}, options_.device);
-    everywhere.index_put_({where}, reconstruction.to(options_.device));
-    selection.prediction.add(replaced(tokens, everywhere, where), targets, clean);
+    everywhere.index_put_({valid}, reconstruction);
+    selection.prediction.add(replaced(tokens, everywhere, valid), targets, clean);
   }
 
   void report(const Selection& selection, const std::string& suffix, Json& json) const {
@@ -232,12 +231,12 @@ ReconstructionFigures::ReconstructionFigures(int64_t latents, int64_t width)
 void ReconstructionFigures::add(const torch::Tensor& x, const SparseCodes& codes, const torch::Tensor& reconstruction) {
   if (x.size(0) == 0) return;
   const torch::Tensor rows = x.to(torch::kDouble);
-  if (!origin_.defined()) origin_ = rows[0].clone();
+  if (!origin_.defined()) origin_ = rows[0].clone().cpu();
   rows_ += x.size(0);
   entries_ += codes.atoms.size(0);
-  sum_ += rows.sum(0);
-  squares_ += (rows - origin_).square().sum().item<double>();
-  firings_ += torch::bincount(codes.atoms, {}, firings_.size(0));
+  sum_ += rows.sum(0).cpu();
+  squares_ += (rows - origin_.to(rows.device())).square().sum().item<double>();
+  firings_ += torch::bincount(codes.atoms, {}, firings_.size(0)).cpu();
   const torch::Tensor rebuilt = reconstruction.to(torch::kDouble), errors = (rows - rebuilt).square().sum(1);
   const torch::Tensor norms = rows.norm(2, {1}), rebuilt_norms = rebuilt.norm(2, {1}), products = (rows * rebuilt).sum(1);
   errors_ += errors.sum().item<double>();

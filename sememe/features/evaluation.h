@@ -22,7 +22,7 @@ class ReconstructionFigures {
  public:
   ReconstructionFigures(int64_t latents, int64_t width);
 
-  /// x and reconstruction [n, width]
+  /// x and reconstruction [n, width] on one device; the codes may be on another
   void add(const torch::Tensor& x, const SparseCodes& codes, const torch::Tensor& reconstruction);
 
   int64_t rows() const { return rows_; }

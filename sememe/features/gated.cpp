@@ -31,8 +31,8 @@ AutogradLearner::Terms GatedLearner::terms(const torch::Tensor& x, const torch::
 
 std::shared_ptr<Dictionary> GatedLearner::dictionary(const Json& origin) const {
   const Unscaled plain = unscaled();
-  return std::make_shared<GatedDictionary>(plain.weights, log_magnitude_.detach().clone(), magnitude_bias_.detach() * plain.code_unit,
-                                           origin);
+  const torch::Tensor magnitude_bias = magnitude_bias_.detach().cpu() * plain.code_unit;
+  return std::make_shared<GatedDictionary>(plain.weights, log_magnitude_.detach().cpu().clone(), magnitude_bias, origin);
 }
 
 std::unique_ptr<DictionaryLearner> learn_gated(const LearnerOptions& options, const ActivationStatistics& statistics) {

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "sememe/base/error.h"
+#include "sememe/features/tensor_codes.h"
 
 namespace sememe {
 
@@ -18,9 +19,15 @@ GatedDictionary::GatedDictionary(AutoencoderWeights weights, torch::Tensor log_m
 }
 
 SparseCodes GatedDictionary::encode(const torch::Tensor& x) const {
+  if (!x.is_cpu()) return encode_by_tensors(x);
   return encode_in_parts(x, [this](torch::Tensor& gates, int64_t begin, SelectedCodes& codes) {
     select_above(gates, torch::addcmul(offset_, gates, factor_), torch::zeros({size()}), begin, codes);
   });
+}
+
+SparseCodes GatedDictionary::select_by_tensors(const torch::Tensor& pre_activations, const torch::Tensor&, int64_t begin) const {
+  const torch::Tensor values = torch::addcmul(beside(pre_activations, offset_), pre_activations, beside(pre_activations, factor_));
+  return above_by_tensors(pre_activations, values, torch::zeros({size()}, pre_activations.options()), begin);
 }
 
 std::shared_ptr<Dictionary> load_gated(const Json& config, const SafetensorsFile& file) {

@@ -23,6 +23,7 @@ class GatedDictionary : public Autoencoder {
   const torch::Tensor& magnitude_bias() const { return magnitude_bias_; }
 
  protected:
+  SparseCodes select_by_tensors(const torch::Tensor& pre_activations, const torch::Tensor& gradients, int64_t begin) const override;
   NamedTensors own_tensors() const override {
     return {{"log_magnitude", log_magnitude_}, {"magnitude_bias", magnitude_bias_}};
   }

@@ -8,6 +8,18 @@
 
 namespace sememe {
 
+/// @throws UsageError naming the option
+void check_selection(const GradientSelection& selection);
+
+/// What the selecting kernels are given. @param influence_mean what "batch-mean" scaling divides g by
+kernels::TopKOptions selection_options(const GradientSelection& selection, int64_t k, double influence_mean);
+
+/// The mean of g over the first rows of a batch and all latents of the decoder.
+/// @param gradients [batch, width], on the decoder's device
+double measure_influence(const torch::Tensor& gradients, const torch::Tensor& decoder);
+/// Takes it into a running mean over steps. @param running [1] float64 on the CPU, 0 at first
+void follow_influence(double mean, torch::Tensor& running);
+
 class GradientTopKDictionary : public TopKDictionary {
  public:
   /// @param influence_mean mean of g in training, which "batch-mean" scaling divides by; a row's code then depends on no other row
@@ -20,6 +32,7 @@ class GradientTopKDictionary : public TopKDictionary {
 
  protected:
   Json settings() const override;
+  SparseCodes select_by_tensors(const torch::Tensor& pre_activations, const torch::Tensor& gradients, int64_t begin) const override;
 
  private:
   GradientSelection selection_;

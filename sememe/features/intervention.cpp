@@ -317,8 +317,8 @@ torch::Tensor InterveneSite::visit(const Site& site, torch::Tensor value) {
 
 torch::Tensor InterveneSite::code_change(const torch::Tensor& part) const {
   const torch::NoGradGuard no_autograd;
-  const torch::Tensor x = part.detach().reshape({-1, part.size(-1)}).to(torch::kCPU, torch::kFloat).contiguous();
-  const SparseCodes codes = dictionary_->encode(x);
+  const torch::Tensor x = part.detach().reshape({-1, part.size(-1)}).to(torch::kFloat).contiguous();
+  const SparseCodes codes = dictionary_->encode(x).to(torch::kCPU);  // where they are edited
   return (dictionary_->decode(edit_codes(codes, code_edits_)) - dictionary_->decode(codes)).view(part.sizes());
 }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "sememe/base/error.h"
+#include "sememe/features/tensor_codes.h"
 #include "sememe/features/threshold_dictionary.h"
 
 namespace sememe {
@@ -83,15 +84,26 @@ AutogradLearner::Terms JumpReluLearner::terms(const torch::Tensor& x, const torc
     const torch::Tensor below = ((threshold - u).relu() * (norms * dead())).sum(1).mean();
     return {squares + sparsity * (kTanhSlope * codes * norms).tanh().sum(1).mean() + kDeadWeight * below, codes, error};
   }
-  // Of the whole batch; the derivative is of this rank's rows.
-  const double batch_l0 = mean_over_ranks(fires.sum(1).mean().item<double>());
+  // Of the whole batch; the derivative is of these rows.
+  const double batch_l0 = batch_l0_ ? *batch_l0_ : mean_over_ranks(fires.sum(1).mean().item<double>());
   const torch::Tensor l0 = batch_l0 + straight_through(threshold, near.mean(0) / -bandwidth_).sum();
   return {squares + sparsity * (target_l0_ > 0 ? (l0 / target_l0_ - 1.0).square() : l0), codes, error};
 }
 
+void JumpReluLearner::begin_batch(const torch::Tensor& x, const torch::Tensor&) {
+  batch_l0_.reset();
+  if (target_l0_ <= 0 || x.size(0) <= part()) return;
+  double firing = 0.0;
+  for_parts(x.size(0), part(), [&](int64_t begin, int64_t count) {
+    const torch::Tensor u = encoder_products(x.narrow(0, begin, count)) + weights_.encoder_bias;
+    firing += (u > log_threshold_.exp()).sum().item<double>();
+  });
+  batch_l0_ = mean_over_ranks(firing / static_cast<double>(x.size(0)));
+}
+
 std::shared_ptr<Dictionary> JumpReluLearner::dictionary(const Json& origin) const {
   const Unscaled plain = unscaled();
-  return std::make_shared<ThresholdDictionary>(plain.weights, log_threshold_.detach().exp() * plain.code_unit, "jumprelu", origin);
+  return std::make_shared<ThresholdDictionary>(plain.weights, log_threshold_.detach().cpu().exp() * plain.code_unit, "jumprelu", origin);
 }
 
 std::unique_ptr<DictionaryLearner> learn_jump_relu(const LearnerOptions& options, const ActivationStatistics& statistics) {

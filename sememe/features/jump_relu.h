@@ -22,6 +22,7 @@ class JumpReluLearner : public AutogradLearner {
 
  protected:
   Terms terms(const torch::Tensor& x, const torch::Tensor& gradients) override;
+  void begin_batch(const torch::Tensor& x, const torch::Tensor& gradients) override;
 
  private:
   /// With a target, the value that as many pre-activations pass at first if they are normal: thresholds move slowly.
@@ -30,6 +31,7 @@ class JumpReluLearner : public AutogradLearner {
   bool tanh_;
   double sparsity_, target_l0_, bandwidth_;  // target 0: sparsity L0 itself
   torch::Tensor log_threshold_;
+  std::optional<double> batch_l0_;  // of a batch of several parts
 };
 
 std::unique_ptr<DictionaryLearner> learn_jump_relu(const LearnerOptions& options, const ActivationStatistics& statistics);

@@ -36,6 +36,7 @@ struct LearnerOptions {
   GradientSelection gradient{};
   bool multi_top_k = false;  ///< adds 1/8 of the loss with 4 k codes (Gao et al. 2024, section 4.3)
   int64_t steps = 0;         ///< length of the run, of which warm-ups are shares; 0 if it is not known
+  torch::Device device = torch::kCPU;  ///< where it is learnt; those that learn without gradients do so on the CPU
 
   // Empty takes the architecture's own default.
   std::optional<double> sparsity{};     ///< weight of the sparsity term

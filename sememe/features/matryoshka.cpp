@@ -4,11 +4,11 @@
 #include <functional>
 
 #include "sememe/base/error.h"
+#include "sememe/features/tensor_top_k.h"
 
 namespace sememe {
-namespace {
 
-std::vector<int64_t> prefixes_of(const LearnerOptions& options) {
+std::vector<int64_t> matryoshka_prefixes(const LearnerOptions& options) {
   std::vector<int64_t> prefixes = options.prefixes.value_or(std::vector<int64_t>());
   if (!options.prefixes)
     for (const int64_t part : {16, 8, 4, 2, 1}) {
@@ -22,10 +22,8 @@ std::vector<int64_t> prefixes_of(const LearnerOptions& options) {
   return prefixes;
 }
 
-}  // namespace
-
 MatryoshkaLearner::MatryoshkaLearner(const LearnerOptions& options, const ActivationStatistics& statistics)
-    : BatchTopKLearner(options, statistics), prefixes_(prefixes_of(options)), groups_(prefixes_.size()) {}
+    : BatchTopKLearner(options, statistics), prefixes_(matryoshka_prefixes(options)), groups_(prefixes_.size()) {}
 
 void MatryoshkaLearner::split(const SelectedCodes& codes) {
   for (SelectedCodes& group : groups_) group = {{0}, {}, {}, {}};
@@ -61,6 +59,7 @@ TopKLearner::Reconstruction MatryoshkaLearner::add_reconstruction(const Selected
 }
 
 std::unique_ptr<DictionaryLearner> learn_matryoshka(const LearnerOptions& options, const ActivationStatistics& statistics) {
+  if (!options.device.is_cpu()) return learn_by_tensors("matryoshka", options, statistics);
   return std::make_unique<MatryoshkaLearner>(options, statistics);
 }
 

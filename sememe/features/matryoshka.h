@@ -8,10 +8,13 @@
 
 namespace sememe {
 
+/// options.prefixes, by default 1/16, 1/8, 1/4, 1/2 and all of the latents.
+/// @throws UsageError unless they ascend from at least 1 to the number of latents
+std::vector<int64_t> matryoshka_prefixes(const LearnerOptions& options);
+
 class MatryoshkaLearner : public BatchTopKLearner {
  public:
-  /// Prefixes are options.prefixes, by default 1/16, 1/8, 1/4, 1/2 and all of the latents.
-  /// @throws UsageError unless they ascend from at least 1 to the number of latents
+  /// @throws UsageError as matryoshka_prefixes()
   MatryoshkaLearner(const LearnerOptions& options, const ActivationStatistics& statistics);
 
   const std::vector<int64_t>& prefixes() const { return prefixes_; }

@@ -32,7 +32,7 @@ torch::Tensor draw_bad_rows(const torch::Tensor& losses, int64_t count, RandomSt
   const double total = sums[-1].item<double>();
   torch::Tensor drawn = torch::empty({count}, torch::kDouble);
   for (int64_t i = 0; i < count; ++i) drawn.data_ptr<double>()[i] = stream.uniform() * total;
-  return torch::searchsorted(sums, drawn, false, true).clamp_max(losses.size(0) - 1);
+  return torch::searchsorted(sums, drawn.to(sums.device()), false, true).clamp_max(losses.size(0) - 1);
 }
 
 }  // namespace
@@ -49,12 +49,12 @@ AutogradLearner::Terms ReluLearner::terms(const torch::Tensor& x, const torch::T
   return {error.square().sum(1).mean() + sparsity() * sizes.mean(), codes, error};
 }
 
-void ReluLearner::after_step(const torch::Tensor& x, const Terms& terms) {
+void ReluLearner::after_step(const torch::Tensor& x, const torch::Tensor& error) {
   if (!classic_ || options_.steps < 8) return;
   const int64_t every = options_.steps / 8;
   if (steps_done() % every != 0 || steps_done() / every > kResamplings) return;
   const torch::Tensor latents = dead().nonzero().squeeze(1);
-  if (latents.numel() > 0) resample(rows_of_all_ranks(x), rows_of_all_ranks(terms.error), latents);
+  if (latents.numel() > 0) resample(rows_of_all_ranks(x), rows_of_all_ranks(error), latents);
 }
 
 void ReluLearner::resample(const torch::Tensor& x, const torch::Tensor& error, const torch::Tensor& latents) {

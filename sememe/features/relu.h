@@ -17,7 +17,7 @@ class ReluLearner : public AutogradLearner {
 
  protected:
   Terms terms(const torch::Tensor& x, const torch::Tensor& gradients) override;
-  void after_step(const torch::Tensor& x, const Terms& terms) override;
+  void after_step(const torch::Tensor& x, const torch::Tensor& error) override;
   /// What a latent's activation is weighed with in the penalty: the norm of its atom. [latents]
   virtual torch::Tensor atom_sizes() const { return weights_.decoder.norm(2, {1}); }
   /// The name under which dictionaries are saved.

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "sememe/base/error.h"
+#include "sememe/features/tensor_codes.h"
 
 namespace sememe {
 
@@ -14,9 +15,14 @@ ThresholdDictionary::ThresholdDictionary(AutoencoderWeights weights, torch::Tens
 }
 
 SparseCodes ThresholdDictionary::encode(const torch::Tensor& x) const {
+  if (!x.is_cpu()) return encode_by_tensors(x);
   return encode_in_parts(x, [this](torch::Tensor& pre_activations, int64_t begin, SelectedCodes& codes) {
     select_above(pre_activations, pre_activations, thresholds_, begin, codes);
   });
+}
+
+SparseCodes ThresholdDictionary::select_by_tensors(const torch::Tensor& pre_activations, const torch::Tensor&, int64_t begin) const {
+  return above_by_tensors(pre_activations, pre_activations, beside(pre_activations, thresholds_), begin);
 }
 
 std::shared_ptr<Dictionary> load_threshold(const Json& config, const SafetensorsFile& file) {

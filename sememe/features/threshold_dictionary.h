@@ -21,6 +21,7 @@ class ThresholdDictionary : public Autoencoder {
   const torch::Tensor& thresholds() const { return thresholds_; }
 
  protected:
+  SparseCodes select_by_tensors(const torch::Tensor& pre_activations, const torch::Tensor& gradients, int64_t begin) const override;
   NamedTensors own_tensors() const override { return {{"threshold", thresholds_}}; }
 
  private:

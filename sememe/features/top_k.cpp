@@ -8,6 +8,8 @@
 #include "sememe/base/error.h"
 #include "sememe/base/random.h"
 #include "sememe/base/threads.h"
+#include "sememe/features/tensor_codes.h"
+#include "sememe/features/tensor_top_k.h"
 #include "sememe/features/sharded_tensors.h"
 #include "sememe/kernels/adam.h"
 #include "sememe/kernels/sparse_gradients.h"
@@ -37,7 +39,13 @@ SparseCodes TopKDictionary::select(const torch::Tensor& x, const torch::Tensor& 
   return builder.finish();
 }
 
-SparseCodes TopKDictionary::encode(const torch::Tensor& x) const { return select(x, {}, nullptr, {.k = k_}); }
+SparseCodes TopKDictionary::encode(const torch::Tensor& x) const {
+  return x.is_cpu() ? select(x, {}, nullptr, {.k = k_}) : encode_by_tensors(x);
+}
+
+SparseCodes TopKDictionary::select_by_tensors(const torch::Tensor& pre_activations, const torch::Tensor&, int64_t begin) const {
+  return top_k_by_tensors(pre_activations, {}, {.k = k_}, begin);
+}
 
 int64_t load_k(const Json& config, const SafetensorsFile& file, int64_t latents) {
   const auto k = json_member<int64_t>(config, "k", config_path(file));
@@ -341,6 +349,7 @@ std::shared_ptr<Dictionary> load_top_k(const Json& config, const SafetensorsFile
 }
 
 std::unique_ptr<DictionaryLearner> learn_top_k(const LearnerOptions& options, const ActivationStatistics& statistics) {
+  if (!options.device.is_cpu()) return learn_by_tensors("topk", options, statistics);
   return std::make_unique<TopKLearner>(options, statistics);
 }
 

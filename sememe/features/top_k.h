@@ -34,6 +34,7 @@ class TopKDictionary : public Autoencoder {
 
  protected:
   Json settings() const override { return {{"k", k_}}; }
+  SparseCodes select_by_tensors(const torch::Tensor& pre_activations, const torch::Tensor& gradients, int64_t begin) const override;
 
   /// By options.score, which for all but kValue looks at gradients [n, width].
   SparseCodes select(const torch::Tensor& x, const torch::Tensor& gradients, const ScreenedMatrix* decoder,

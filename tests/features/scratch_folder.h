@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <string>
 
@@ -18,8 +19,9 @@ class ScratchFolder : public ::testing::Test {
   void SetUp() override {
     set_quiet(true);
     const ::testing::TestInfo& test = *::testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = std::filesystem::temp_directory_path() /
-              fmt::format("features_test-{}-{}-{}", getpid(), test.test_suite_name(), test.name());
+    std::string name = fmt::format("features_test-{}-{}-{}", getpid(), test.test_suite_name(), test.name());
+    std::replace(name.begin(), name.end(), '/', '-');  // of a test with parameters
+    folder_ = std::filesystem::temp_directory_path() / name;
     std::filesystem::create_directories(folder_);
   }
   void TearDown() override { std::filesystem::remove_all(folder_); }

@@ -1,0 +1,60 @@
+# The CUDA kernels, compiled where there is nvcc. They need no CUDA LibTorch and no device to be built: CUDA's runtime is linked in statically
+# and looks for a driver only when a kernel is asked for.
+#   SEMEME_WITH_CUDA   AUTO (where nvcc is found and works), ON or OFF
+#   sememe_cuda(NAME)  adds every sememe/NAME/cuda/*.cu to the room NAME, which is then compiled with SEMEME_CUDA defined
+
+set(SEMEME_WITH_CUDA AUTO CACHE STRING "CUDA kernels: AUTO, ON or OFF")
+set(SEMEME_CUDA_CODE "arch=compute_80,code=sm_80;arch=compute_90,code=[sm_90,compute_90]" CACHE STRING
+    "What nvcc generates code for; the last also as PTX, which newer devices compile when they load it")
+
+# Sets SEMEME_NVCC, SEMEME_CUDART and, in the caller, nvcc_command and nvcc_works: whether a kernel can be compiled with these flags, which an
+# old nvcc, or one that refuses the system's compiler, cannot.
+function(sememe_find_nvcc)
+  find_program(SEMEME_NVCC nvcc HINTS /usr/local/cuda/bin)
+  find_library(SEMEME_CUDART cudart_static HINTS /usr/local/cuda/lib64 /usr/lib/cuda/lib64)
+  set(nvcc_works FALSE PARENT_SCOPE)
+  if(NOT SEMEME_NVCC OR NOT SEMEME_CUDART)
+    return()
+  endif()
+  list(TRANSFORM SEMEME_CUDA_CODE PREPEND -gencode= OUTPUT_VARIABLE code)
+  set(command ${SEMEME_NVCC} -std=c++20 -O3 ${code} -Xcompiler -fPIC,-Wall -I${CMAKE_SOURCE_DIR})
+  set(nvcc_command ${command} PARENT_SCOPE)
+  if(NOT SEMEME_NVCC_TRIED STREQUAL "${command}")
+    set(trial ${CMAKE_BINARY_DIR}/cuda/trial)
+    file(WRITE ${trial}.cu "#include <optional>\n__global__ void nothing() {}\n")
+    execute_process(COMMAND ${command} -c ${trial}.cu -o ${trial}.o RESULT_VARIABLE status OUTPUT_VARIABLE said ERROR_VARIABLE said)
+    set(SEMEME_NVCC_TRIED "${command}" CACHE INTERNAL "The nvcc command that was tried")
+    set(SEMEME_NVCC_STATUS "${status}" CACHE INTERNAL "What came of it")
+    if(NOT status EQUAL 0)
+      message(STATUS "nvcc was found but does not work:\n${said}")
+    endif()
+  endif()
+  if(SEMEME_NVCC_STATUS EQUAL 0)
+    set(nvcc_works TRUE PARENT_SCOPE)
+  endif()
+endfunction()
+
+function(sememe_cuda name)
+  if(NOT SEMEME_WITH_CUDA)
+    return()
+  endif()
+  sememe_find_nvcc()
+  if(NOT nvcc_works)
+    if(NOT SEMEME_WITH_CUDA STREQUAL AUTO)
+      message(FATAL_ERROR "SEMEME_WITH_CUDA is ${SEMEME_WITH_CUDA}, but there is no nvcc that works, or no libcudart_static.a")
+    endif()
+    message(STATUS "CUDA kernels are left out: there is no nvcc that works")
+    return()
+  endif()
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/sememe/${name}/cuda/*.cu)
+  foreach(source ${sources})
+    get_filename_component(file ${source} NAME)
+    set(object ${CMAKE_BINARY_DIR}/cuda/${file}.o)
+    add_custom_command(OUTPUT ${object} DEPENDS ${source} DEPFILE ${object}.d COMMENT "Compiling ${file} by nvcc" VERBATIM
+      COMMAND ${nvcc_command} -MD -MF ${object}.d -c ${source} -o ${object})
+    target_sources(sememe_${name} PRIVATE ${object})
+    set_source_files_properties(${object} PROPERTIES EXTERNAL_OBJECT ON GENERATED ON)
+  endforeach()
+  target_compile_definitions(sememe_${name} PRIVATE SEMEME_CUDA)
+  target_link_libraries(sememe_${name} PUBLIC ${SEMEME_CUDART} ${CMAKE_DL_LIBS} Threads::Threads rt)
+endfunction()

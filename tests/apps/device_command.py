@@ -1,0 +1,45 @@
+"""--device cuda through the program: the main job gives what it gives on the CPU, or where there is no such device one clear line."""
+import pathlib
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from program import MODEL, check, check_error, finish, read, run, skip, works
+
+SITE = "blocks.1.output"
+
+with tempfile.TemporaryDirectory() as folder:
+    root = pathlib.Path(folder)
+    text = root / "text.txt"
+    text.write_text("The old house stood on a hill above the river, and nobody had lived there for years. " * 400)
+
+    def main_job(device):
+        """Captures, learns, evaluates and reconstructs. -> the figures of the last two"""
+        at = root / device
+        on = ["--device", device]
+        works(f"capture on {device}", "capture", "--model", MODEL, "--site", SITE, "--text", text, "--tokens", 4000, "--gradients", "--out",
+              at / "acts", *on)
+        works(f"train on {device}", "dictionary", "train", "--activations", at / "acts", "--architecture", "gsae", "--latents", 256, "--k", 8,
+              "--tokens", 40000, "--batch", 512, "--out", at / "gsae", *on)
+        works(f"evaluate on {device}", "dictionary", "evaluate", "--dictionary", at / "gsae", "--model", MODEL, "--text", text, "--tokens", 2000,
+              "--json", at / "evaluation.json", *on)
+        works(f"reconstruct on {device}", "dictionary", "reconstruct", "--dictionary", at / "gsae", "--activations", at / "acts", "--out",
+              at / "r.npy", "--json", at / "reconstruction.json", *on)
+        return read(at / "evaluation.json"), read(at / "reconstruction.json")
+
+    bare = run("capture", "--model", MODEL, "--site", SITE, "--text", text, "--tokens", 10, "--out", root / "probe", "--device", "cuda")
+    check_error("a device that is none", run("capture", "--model", MODEL, "--site", SITE, "--text", text, "--out", root / "x", "--device", "tpu"),
+                2, "tpu", "cpu or cuda")
+    (root / "cpu").mkdir()
+    evaluated, reconstructed = main_job("cpu")
+    if bare.returncode == 0:
+        (root / "cuda").mkdir()
+        for name, there, here in zip(["evaluation", "reconstruction"], main_job("cuda"), [evaluated, reconstructed]):
+            off = {key: (there.get(key), value) for key, value in here.items()
+                   if key in ("fvu", "l0", "ce_clean", "ce_recovered", "kl") and not abs(there.get(key, 1e9) - value) <= 0.05 * abs(value)}
+            check(f"{name} on cuda is that on the CPU", here and not off, off)
+    else:
+        check_error("without a CUDA device it says so", bare, 2, "--device cuda", "sees no CUDA device")
+        skip("the main job on cuda", "LibTorch can use no CUDA device here")
+
+finish()
