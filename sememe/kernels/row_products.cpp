@@ -21,6 +21,7 @@ constexpr int64_t kBlockA = HWY_TARGET <= HWY_AVX3 ? 4 : 3;
 constexpr int64_t kBlockB = 4;
 constexpr int64_t kLine = 16;  // floats of a cache line
 
+#if HWY_TARGET != HWY_SCALAR  // which has vectors of one lane
 template <class D>
 HWY_INLINE void store_sum_of_fours(D d, hn::Vec<D> fours, float* sums) {
   if constexpr (hn::MaxLanes(D()) == 4) {
@@ -30,9 +31,13 @@ HWY_INLINE void store_sum_of_fours(D d, hn::Vec<D> fours, float* sums) {
     store_sum_of_fours(half, hn::Add(hn::LowerHalf(half, fours), hn::UpperHalf(half, fours)), sums);
   }
 }
+#endif
 
 /// The sum of the lanes of each of four vectors.
 HWY_INLINE void store_sums(const Vector (&vectors)[4], float* sums) {
+#if HWY_TARGET == HWY_SCALAR
+  for (int64_t i = 0; i < 4; ++i) sums[i] = hn::GetLane(vectors[i]);
+#else
   const Floats floats;
   const hn::Repartition<double, Floats> pairs;
   const auto add_neighbours = [&](Vector a, Vector b) HWY_ATTR {
@@ -41,6 +46,7 @@ HWY_INLINE void store_sums(const Vector (&vectors)[4], float* sums) {
   const auto a = add_neighbours(vectors[0], vectors[1]), b = add_neighbours(vectors[2], vectors[3]);
   store_sum_of_fours(
       floats, hn::Add(hn::BitCast(floats, hn::InterleaveLower(pairs, a, b)), hn::BitCast(floats, hn::InterleaveUpper(pairs, a, b))), sums);
+#endif
 }
 
 void add_row_products_vector(const float* HWY_RESTRICT a, int64_t a_rows, const float* HWY_RESTRICT b, int64_t b_rows, int64_t width,
