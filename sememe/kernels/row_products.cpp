@@ -70,11 +70,11 @@ void add_row_products_vector(const float* HWY_RESTRICT a, int64_t a_rows, const 
       for (int64_t x = 0; x < kBlockA; ++x)
         for (int64_t y = 0; y < kBlockB; ++y) products[x][y] = hn::Zero(floats);
       for (int64_t at = 0; at < whole; at += lanes) {
-        Vector b_now[kBlockB];
-        for (int64_t y = 0; y < kBlockB; ++y) b_now[y] = hn::LoadU(floats, b_at[y] + at);
-        for (int64_t x = 0; x < kBlockA; ++x) {
-          const Vector a_now = hn::LoadU(floats, a_at[x] + at);
-          for (int64_t y = 0; y < kBlockB; ++y) products[x][y] = hn::MulAdd(a_now, b_now[y], products[x][y]);
+        Vector a_now[kBlockA];
+        for (int64_t x = 0; x < kBlockA; ++x) a_now[x] = hn::LoadU(floats, a_at[x] + at);
+        for (int64_t y = 0; y < kBlockB; ++y) {
+          const Vector b_now = hn::LoadU(floats, b_at[y] + at);
+          for (int64_t x = 0; x < kBlockA; ++x) products[x][y] = hn::MulAdd(a_now[x], b_now, products[x][y]);
         }
       }
       for (int64_t x = 0; x < kBlockA; ++x) store_sums(products[x], block[x]);
