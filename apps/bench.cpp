@@ -14,6 +14,7 @@
 #include "sememe/base/json.h"
 #include "sememe/base/progress.h"
 #include "sememe/base/threads.h"
+#include "sememe/features/activation_store.h"
 #include "sememe/features/architectures.h"
 #include "sememe/features/semi_nmf.h"
 #include "sememe/network/tensors.h"
@@ -156,42 +157,88 @@ struct SemiNmfBench {
   CommonOptions common;
   int64_t width = 3072, rows = 10'000, features = 100, iterations = 20, rounds = 3;
   double kept = 0.01;
+  fs::path activations;  ///< rows to factorise; empty: random ones
   fs::path python = ".venv/bin/python", script = "bench/peers/semi_nmf.py";
 
   void run() {
     apply(common);
     torch::manual_seed(common.seed);
-    const torch::Tensor x = torch::randn({rows, width}).relu(), beginning = torch::rand({rows, features});
+    const torch::Tensor x = rows_to_factorise(), beginning = torch::rand({rows, features});
     const fs::path data = fs::temp_directory_path() / fmt::format("sememe-bench-{}.safetensors", getpid());
     save_tensors(data, {{"activations", x}, {"coefficients", beginning}});
-    SemiNmfOptions options{.features = features, .kept = kept, .coefficients = beginning, .iterations = iterations, .patience = iterations + 1};
+    const SemiNmfOptions options{
+        .features = features, .kept = kept, .coefficients = beginning, .iterations = iterations, .patience = iterations + 1};
     const bool has_peer = fs::exists(python) && fs::exists(script);
     if (!has_peer) note(fmt::format("no NumPy found at {}: ./setup --tests installs it", python.string()));
+    std::vector<Measured> measured{{"sememe", {}, 0.0}, {"limit: one float32 product", {}, 0.0}};
+    if (has_peer) measured.push_back({"NumPy, the published iteration", {}, 0.0});
     std::vector<double> ours, theirs;
-    double largest_difference = 0;
     for (int64_t round = 0; round < rounds; ++round) {
       const auto start = Clock::now();
-      const SemiNmf found = semi_nmf(x, options);
-      ours.push_back(static_cast<double>(iterations) / seconds_since(start));
+      ours = semi_nmf(x, options).losses;
+      measured[0].rates.push_back(static_cast<double>(iterations) / seconds_since(start));
+      measured[1].rates.push_back(measure_product(x, beginning));
       if (!has_peer) continue;
-      const Json peer = parse_json(output_of(fmt::format("OPENBLAS_NUM_THREADS={} {} {} {} --kept {} --iterations {}", thread_count(), python.string(),
-                                                         script.string(), data.string(), kept, iterations)), script.string());
-      theirs.push_back(static_cast<double>(iterations) / json_member<double>(peer, "seconds", script.string()));
-      const auto losses = json_member<std::vector<double>>(peer, "losses", script.string());
-      for (size_t i = 0; i < losses.size() && i < found.losses.size(); ++i)
-        largest_difference = std::max(largest_difference, std::abs(found.losses[i] / losses[i] - 1));
+      const Json peer = run_peer(data, "");
+      measured[2].rates.push_back(static_cast<double>(iterations) / json_member<double>(peer, "seconds", script.string()));
+      theirs = json_member<std::vector<double>>(peer, "losses", script.string());
     }
+    std::vector<double> exact;
+    if (has_peer) exact = json_member<std::vector<double>>(run_peer(data, " --exact"), "losses", script.string());
     fs::remove(data);
-    const Measured us{"sememe", ours, 0.0}, them{"NumPy", theirs, 0.0};
-    fmt::print("rows {}, width {}, {} features, kept {}, {} threads; iterations per second, medians of {} rounds\n", rows, width, features, kept,
-               thread_count(), rounds);
-    fmt::print("sememe {:.2f}\n", us.median());
-    Json result = {{"sememe", ours}, {"numpy", theirs}};
-    if (has_peer) {
-      fmt::print("NumPy, the published iteration {:.2f}; ours / this {:.2f}; loss curves differ by at most {:.1e}\n", them.median(),
-                 us.median() / them.median(), largest_difference);
-      result["ratio"] = us.median() / them.median();
-      result["largest_loss_difference"] = largest_difference;
+    print(measured, ours, theirs, exact);
+  }
+
+  torch::Tensor rows_to_factorise() {
+    if (activations.empty()) return torch::randn({rows, width}).relu();
+    const ActivationStore store = ActivationStore::open(activations);
+    rows = std::min(rows, store.rows());
+    width = store.width();
+    return store.read(0, rows).activations;
+  }
+
+  double measure_product(const torch::Tensor& x, const torch::Tensor& coefficients) const {
+    const torch::Tensor by_feature = coefficients.t().contiguous();
+    torch::Tensor product = torch::mm(by_feature, x);
+    const auto start = Clock::now();
+    torch::mm_out(product, by_feature, x);
+    return 1.0 / seconds_since(start);
+  }
+
+  Json run_peer(const fs::path& data, const std::string& more) const {
+    return parse_json(output_of(fmt::format("OPENBLAS_NUM_THREADS={} {} {} {} --kept {} --iterations {}{}", thread_count(), python.string(),
+                                            script.string(), data.string(), kept, iterations, more)),
+                      script.string());
+  }
+
+  static double largest_difference(const std::vector<double>& a, const std::vector<double>& b) {
+    double largest = 0;
+    for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) largest = std::max(largest, std::abs(a[i] / b[i] - 1));
+    return largest;
+  }
+
+  void print(const std::vector<Measured>& measured, const std::vector<double>& ours, const std::vector<double>& theirs,
+             const std::vector<double>& exact) const {
+    fmt::print("rows {}, width {}, {} features, kept {}, {} threads, {} rounds of {} iterations; iterations per second\n", rows, width,
+               features, kept, thread_count(), rounds, iterations);
+    fmt::print("{:<38} {:>9} {:>9} {:>9}  {:>11}\n", "", "least", "median", "most", "ours / this");
+    Json list = Json::array();
+    for (const Measured& one : measured) {
+      const auto [least, most] = std::minmax_element(one.rates.begin(), one.rates.end());
+      const double ratio = measured[0].median() / one.median();
+      fmt::print("{:<38} {:>9.2f} {:>9.2f} {:>9.2f}  {:>11.2f}\n", one.name, *least, one.median(), *most, ratio);
+      list.push_back({{"name", one.name}, {"iterations_per_second", one.rates}, {"median", one.median()}, {"ours_over_this", ratio}});
+    }
+    Json result = {{"rows", rows},    {"width", width}, {"features", features}, {"kept", kept}, {"threads", thread_count()},
+                   {"measured", list}};
+    if (!theirs.empty()) {
+      const double from_float32 = largest_difference(ours, theirs), from_float64 = largest_difference(ours, exact);
+      const double of_numpy = largest_difference(theirs, exact);
+      fmt::print(
+          "loss curves differ by at most: ours from NumPy {:.1e}, from NumPy in float64 {:.1e}; NumPy from itself in float64 {:.1e}\n",
+          from_float32, from_float64, of_numpy);
+      result["largest_loss_difference"] = {
+          {"ours_numpy", from_float32}, {"ours_numpy_float64", from_float64}, {"numpy_numpy_float64", of_numpy}};
     }
     if (!common.json.empty()) write_json(common.json, result);
   }
@@ -201,7 +248,12 @@ void add_semi_nmf_bench(CLI::App& group) {
   const auto command = std::make_shared<SemiNmfBench>();
   CLI::App* const app = add_command(group, "semi-nmf", "Iterations of semi-NMF a second, beside the published iteration in NumPy",
                                     "sememe bench semi-nmf --rows 10000 --width 3072 --features 100");
-  app->add_option("--width", command->width, "Size of a row")->check(CLI::PositiveNumber)->capture_default_str();
+  CLI::Option* const activations = app->add_option("--activations", command->activations,
+                                                   "Rows to factorise: folder made by capture, .npy or .safetensors (else random)");
+  app->add_option("--width", command->width, "Size of a random row")
+      ->check(CLI::PositiveNumber)
+      ->excludes(activations)
+      ->capture_default_str();
   app->add_option("--rows", command->rows, "Number of rows")->check(CLI::PositiveNumber)->capture_default_str();
   app->add_option("--features", command->features, "Number of features")->check(CLI::PositiveNumber)->capture_default_str();
   app->add_option("--kept", command->kept, "Share of a feature's units that are kept")->capture_default_str();

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "sememe/base/error.h"
+#include "sememe/base/threads.h"
 #include "sememe/features/semi_nmf_dictionary.h"
 
 namespace sememe {
@@ -50,6 +51,30 @@ TEST(SemiNmf, FollowsThePublishedIteration) {
     ASSERT_EQ(found.losses.size(), 30u);
     for (size_t i = 0; i < 30; ++i) EXPECT_NEAR(found.losses[i] / expected[i], 1.0, 1e-5) << kept << ", iteration " << i;
   }
+}
+
+TEST(SemiNmf, FollowsThePublishedIterationOverManyRowsAndUnits) {
+  const torch::Tensor rows = random_rows(1100, 500).relu(), beginning = torch::rand({1100, 7}) + 0.01;
+  for (const double kept : {1.0, 0.3, 0.02}) {
+    const SemiNmfOptions options{.features = 7, .kept = kept, .coefficients = beginning, .iterations = 8, .patience = 1000};
+    const std::vector<double> expected = reference_losses(rows, beginning, kept, 8);
+    const SemiNmf found = semi_nmf(rows, options);
+    for (size_t i = 0; i < 8; ++i) EXPECT_NEAR(found.losses[i] / expected[i], 1.0, 1e-6) << kept << ", iteration " << i;
+  }
+}
+
+TEST(SemiNmf, ThreadsDoNotChangeABit) {
+  const torch::Tensor rows = random_rows(1100, 200);
+  const SemiNmfOptions options{.features = 9, .kept = 0.05, .iterations = 20};
+  const int threads = thread_count();
+  set_thread_count(1);
+  const SemiNmf alone = semi_nmf(rows, options);
+  set_thread_count(3);
+  const SemiNmf together = semi_nmf(rows, options);
+  set_thread_count(threads);
+  EXPECT_EQ(alone.losses, together.losses);
+  EXPECT_TRUE(torch::equal(alone.features, together.features));
+  EXPECT_TRUE(torch::equal(alone.coefficients, together.coefficients));
 }
 
 TEST(SemiNmf, WithoutWinnersTheLossNeverRises) {
@@ -146,6 +171,7 @@ TEST(SemiNmf, WhatCannotBeIsRefusedByName) {
   EXPECT_THROW(semi_nmf(rows, {.features = 2, .kept = 0.0}), UsageError);
   EXPECT_THROW(semi_nmf(rows, {.features = 2, .beginning = "magic"}), UsageError);
   EXPECT_THROW(semi_nmf(torch::zeros({20, 10}), {.features = 2}), Error);
+  for (const float scale : {1e30f, 3e37f}) EXPECT_THROW(semi_nmf(rows * scale, {.features = 2}), Error) << scale;
   torch::Tensor bad = rows.clone();
   bad[7][3] = NAN;
   try {
