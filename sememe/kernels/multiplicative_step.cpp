@@ -42,6 +42,8 @@ namespace hn = hwy::HWY_NAMESPACE;
 using Floats = hn::ScalableTag<float>;
 using Vector = hn::Vec<Floats>;
 
+namespace {
+
 /// count vectors of rows, of all features: these coefficients stay in the nearest cache. @return the sum of next * products
 template <int64_t count>
 float step_rows(const MultiplicativeStep& step, int64_t row, float* HWY_RESTRICT next) {
@@ -77,6 +79,8 @@ float step_rows(const MultiplicativeStep& step, int64_t row, float* HWY_RESTRICT
   }
   return hn::GetLane(hn::SumOfLanes(floats, cross));
 }
+
+}  // namespace
 
 double multiplicative_step_vector(const MultiplicativeStep& step, float* HWY_RESTRICT next) {
   const int64_t lanes = hn::Lanes(Floats()), rows = step.rows;

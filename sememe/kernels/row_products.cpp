@@ -21,6 +21,8 @@ constexpr int64_t kBlockA = HWY_TARGET <= HWY_AVX3 ? 4 : 3;
 constexpr int64_t kBlockB = 4;
 constexpr int64_t kLine = 16;  // floats of a cache line
 
+namespace {
+
 #if HWY_TARGET != HWY_SCALAR  // which has vectors of one lane
 template <class D>
 HWY_INLINE void store_sum_of_fours(D d, hn::Vec<D> fours, float* sums) {
@@ -48,6 +50,8 @@ HWY_INLINE void store_sums(const Vector (&vectors)[4], float* sums) {
       floats, hn::Add(hn::BitCast(floats, hn::InterleaveLower(pairs, a, b)), hn::BitCast(floats, hn::InterleaveUpper(pairs, a, b))), sums);
 #endif
 }
+
+}  // namespace
 
 void add_row_products_vector(const float* HWY_RESTRICT a, int64_t a_rows, const float* HWY_RESTRICT b, int64_t b_rows, int64_t width,
                              double* HWY_RESTRICT sums) {
