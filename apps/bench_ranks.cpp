@@ -70,9 +70,9 @@ struct RanksBench {
   StepSizes sizes() const { return {batch, width, latents, k}; }
 
   RankNetwork measure_network(const Ranks& all) const {
-    std::vector<float> one(1), many(batch * width);
+    std::vector<float> one(1), many(std::max(batch, latents) * width);  // as large as the largest of a step
     const double small = seconds_of(2000, [&] { all.sum(one); });
-    const double large = seconds_of(20, [&] { all.sum(many); });
+    const double large = seconds_of(10, [&] { all.sum(many); });
     const auto n = static_cast<double>(all.size());
     const double bytes = 4.0 * static_cast<double>(many.size());
     return {small / std::log2(n), 2.0 * (n - 1.0) / n * bytes / std::max(large - small, 1e-9)};
@@ -128,27 +128,31 @@ struct RanksBench {
   void project(Json& result) const {
     say("\nprojection: a machine a rank, each as this one with {} threads; exchanges by the model; tokens per second (share of perfect scaling)\n",
         thread_count());
-    say("{:>6} {:>16} {:>13}", "ranks", "shared", "computing, ms");
+    say("{:>6} {:>11} {:>7} {:>14}", "ranks", "row groups", "shards", "computing, ms");
     for (const NamedNetwork& each : kNetworks) say(" {:>24}", each.name);
     say("\n");
     double alone = 0.0;
-    for (const int64_t ranks : {1, 4, 16, 64})
-      for (const bool by_latents : {true, false}) {
-        if (ranks > latents || batch % ranks != 0 || (ranks == 1 && !by_latents)) continue;
-        const double computing =
-            measure_steps(RankGrid(), by_latents ? latents / ranks : latents, by_latents ? batch : batch / ranks).first;
-        if (ranks == 1) alone = computing;
-        say("{:>6} {:>16} {:>13.1f}", ranks, ranks == 1 ? "" : by_latents ? "latents" : "rows", 1e3 * computing);
-        Json line{{"ranks", ranks}, {"shared", by_latents ? "latents" : "rows"}, {"computing_seconds", computing}};
-        for (const NamedNetwork& each : kNetworks) {
-          const double step =
-              computing + exchange_seconds(sizes(), by_latents ? 1 : ranks, by_latents ? ranks : 1, each.network);
-          say(" {:>16.0f} ({:>4.0f} %)", static_cast<double>(batch) / step, 100.0 * alone / step / static_cast<double>(ranks));
-          line["tokens_per_second"][each.name] = static_cast<double>(batch) / step;
-        }
-        say("\n");
-        result["projected"].push_back(line);
+    std::vector<std::pair<int64_t, int64_t>> grids{{1, 1}};
+    for (const int64_t ranks : {4, 16, 64}) {
+      const auto side = static_cast<int64_t>(std::sqrt(ranks));
+      for (const int64_t shards : {ranks, fewest_bytes_shards(sizes(), ranks), side, int64_t{1}})
+        if (std::find(grids.begin(), grids.end(), std::pair(ranks / shards, shards)) == grids.end()) grids.emplace_back(ranks / shards, shards);
+    }
+    for (const auto& [groups, shards] : grids) {
+      if (shards > latents || batch % groups != 0) continue;
+      const int64_t ranks = groups * shards;
+      const double computing = measure_steps(RankGrid(), latents / shards, batch / groups).first;
+      if (ranks == 1) alone = computing;
+      say("{:>6} {:>11} {:>7} {:>14.1f}", ranks, groups, shards, 1e3 * computing);
+      Json line{{"ranks", ranks}, {"row_groups", groups}, {"shards", shards}, {"computing_seconds", computing}};
+      for (const NamedNetwork& each : kNetworks) {
+        const double step = computing + exchange_seconds(sizes(), groups, shards, each.network);
+        say(" {:>16.0f} ({:>3.0f} %)", static_cast<double>(batch) / step, 100.0 * alone / step / static_cast<double>(ranks));
+        line["tokens_per_second"][each.name] = static_cast<double>(batch) / step;
       }
+      say("{}\n", ranks > 1 && shards == fewest_bytes_shards(sizes(), ranks) ? "  fewest bytes" : "");
+      result["projected"].push_back(line);
+    }
   }
 };
 

@@ -33,7 +33,7 @@ void apply(const CommonOptions& options) {
     fail_usage("mpirun: only dictionary train and bench ranks work on several ranks; run this command without it");
   if (options.threads != 0)
     set_thread_count(options.threads);
-  else if (ranks.on_this_machine() > 1)
+  else if (ranks.on_this_machine() > 1)  // that share all its cores
     set_thread_count(std::max(1, thread_count() / ranks.on_this_machine()));
   torch::set_num_threads(thread_count());
   set_quiet(options.quiet || !ranks.first());

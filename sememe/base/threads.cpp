@@ -1,5 +1,7 @@
 #include "sememe/base/threads.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -110,7 +112,9 @@ Pool& the_pool() {
 
 int thread_count() {
   if (wanted > 0) return wanted;
-  return std::max(1u, std::thread::hardware_concurrency());
+  cpu_set_t cores;  // of which taskset, a container or mpirun may leave the process only some
+  if (sched_getaffinity(0, sizeof cores, &cores) == 0) return std::max(1, CPU_COUNT(&cores));
+  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
 void set_thread_count(int count) {

@@ -6,7 +6,7 @@
 
 namespace sememe {
 
-/// Number of worker threads, all cores unless set_threads() was called.
+/// Number of worker threads: the cores that the process may run on, unless set_thread_count() was called.
 int thread_count();
 
 /// Sets the number for the pool; called once, by the program, before any work (which also tells LibTorch).
