@@ -32,7 +32,7 @@ torch::Tensor gather_rows(const torch::Tensor& own, const Ranks& ranks) {
   torch::Tensor whole = ranks.first() ? torch::empty(shape, own.options()) : own.clone();
   auto* to = static_cast<std::byte*>(whole.data_ptr());
   ranks.gather(bytes_of(own), [&](std::span<const std::byte> block) {
-    std::memcpy(to, block.data(), block.size());
+    if (!block.empty()) std::memcpy(to, block.data(), block.size());
     to += block.size();
   });
   return whole;

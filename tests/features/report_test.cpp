@@ -100,7 +100,8 @@ TEST_F(Report, HoldsTheNumbersOfTheFiles) {
 }
 
 TEST_F(Report, CardsKeepTheActivationsOfTheirPassages) {
-  for (const Json& card : data()["dictionaries"][0]["cards"]) {
+  const Json report = data();
+  for (const Json& card : report["dictionaries"][0]["cards"]) {
     const LatentDescription latent = load_latent(run_ / "topk-description", card["latent"].get<int64_t>());
     ASSERT_EQ(card["examples"].size(), latent.examples.size());
     for (size_t i = 0; i < latent.examples.size(); ++i) {
