@@ -37,6 +37,8 @@ namespace sememe::kernels {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
+#if HWY_TARGET != HWY_SCALAR  // whose vectors of one lane cannot be loaded as bytes
+
 namespace {
 
 /// Each step takes a vector of numbers; `worst` gathers their bits without signs, of which a NaN's or infinity's are the largest.
@@ -60,7 +62,7 @@ bool convert(const std::byte* stored, int64_t n, float* values, int64_t size, bo
 }  // namespace
 
 bool widen_float16_vector(const std::byte* stored, int64_t n, float* values) {
-  return convert(stored, n, values, 2, widen_one, [](auto floats, const std::byte* from) {
+  return convert(stored, n, values, 2, widen_one, [](auto floats, const std::byte* from) HWY_ATTR {
     const hn::Rebind<hwy::float16_t, decltype(floats)> halves;
     const hn::Repartition<uint8_t, decltype(halves)> bytes;
     const auto value = hn::PromoteTo(floats, hn::BitCast(halves, hn::LoadU(bytes, reinterpret_cast<const uint8_t*>(from))));
@@ -71,11 +73,18 @@ bool widen_float16_vector(const std::byte* stored, int64_t n, float* values) {
 }
 
 bool copy_float32_vector(const std::byte* stored, int64_t n, float* values) {
-  return convert(stored, n, values, 4, copy_one, [](auto floats, const std::byte* from) {
+  return convert(stored, n, values, 4, copy_one, [](auto floats, const std::byte* from) HWY_ATTR {
     const hn::Repartition<uint8_t, decltype(floats)> bytes;
     return hn::BitCast(floats, hn::LoadU(bytes, reinterpret_cast<const uint8_t*>(from)));
   });
 }
+
+#else
+
+bool widen_float16_vector(const std::byte* stored, int64_t n, float* values) { return widen_float16_reference(stored, n, values); }
+bool copy_float32_vector(const std::byte* stored, int64_t n, float* values) { return copy_float32_reference(stored, n, values); }
+
+#endif
 
 }  // namespace HWY_NAMESPACE
 }  // namespace sememe::kernels
