@@ -28,6 +28,14 @@ AutoencoderWeights AutoencoderWeights::load(const Json& config, const Safetensor
           load_weight(file, "decoder", {latents, width}), load_weight(file, "decoder_bias", {width})};
 }
 
+NamedTensors named_with_moments(const AutoencoderWeights& weights, const AutoencoderWeights& first_moments,
+                                const AutoencoderWeights& second_moments) {
+  NamedTensors all = weights.named("weights.");
+  for (const auto& tensor : first_moments.named("first_moments.")) all.push_back(tensor);
+  for (const auto& tensor : second_moments.named("second_moments.")) all.push_back(tensor);
+  return all;
+}
+
 std::string config_path(const SafetensorsFile& file) { return (file.path().parent_path() / "config.json").string(); }
 
 torch::Tensor random_directions(int64_t rows, int64_t width, uint64_t seed, std::string_view name, int64_t first) {

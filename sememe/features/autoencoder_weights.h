@@ -32,6 +32,10 @@ struct AutoencoderWeights {
   NamedTensors named(const std::string& prefix = "") const;
 };
 
+/// What a learner by hand-written gradients saves of its weights and of Adam's moments, under the names of a checkpoint.
+NamedTensors named_with_moments(const AutoencoderWeights& weights, const AutoencoderWeights& first_moments,
+                                const AutoencoderWeights& second_moments);
+
 /// The config.json beside a dictionary's tensors, for messages.
 std::string config_path(const SafetensorsFile& file);
 

@@ -110,7 +110,7 @@ void AutogradLearner::add_part(int64_t begin, int64_t count, const torch::Tensor
   report.fvu += error.square().sum().item<double>();
   report.l0 += active.sum().item<double>();
   fired_ = begin == 0 ? active.any(0) : fired_ | active.any(0);
-  error_ = begin == 0 ? error : torch::cat({error_, error});
+  errors_.push_back(error);
 }
 
 double AutogradLearner::mean_over_ranks(double own) const {
@@ -151,6 +151,7 @@ StepReport AutogradLearner::compute_gradients(const ActivationRows& rows) {
     for (const auto& [name, gradient] : gradients_) torch::Tensor(gradient).zero_();
     begin_batch(x_, gradients);
   }
+  errors_.clear();
   for_parts(x_.size(0), part_, [&](int64_t begin, int64_t count) { add_part(begin, count, gradients, report); });
   average_gradients();
   report.loss = mean_over_ranks(report.loss);
@@ -231,7 +232,7 @@ StepReport AutogradLearner::step(const ActivationRows& rows, double learning_rat
   limit_gradients();
   apply_adam(learning_rate);
   follow_target(report.l0);
-  after_step(x_, error_);
+  after_step(x_, errors_.size() == 1 ? errors_[0] : torch::cat(errors_));
   report.dead = dead().sum().item<int64_t>();
   return report;
 }

@@ -115,7 +115,8 @@ class AutogradLearner : public DictionaryLearner {
   torch::Tensor rows_since_fired_, step_, rate_began_, log_sparsity_;
   double target_l0_ = 0.0;  // 0 keeps the weight
   int64_t part_;
-  torch::Tensor x_, error_, fired_;  // of the last batch: [batch, width] scaled and x - x^, [latents] bool
+  torch::Tensor x_, fired_;            // of the last batch: [batch, width] scaled, [latents] bool
+  std::vector<torch::Tensor> errors_;  // x - x^ of its parts
 };
 
 /// L0 to aim at: options.target_l0, or 16, at most half the latents. @throws UsageError for one that cannot be

@@ -15,10 +15,6 @@
 namespace sememe {
 namespace {
 
-constexpr double kAuxiliaryWeight = 1.0 / 32.0;
-constexpr double kMultiTopKWeight = 1.0 / 8.0;
-constexpr double kLeastNorm = 1e-8;  // a shorter atom has no direction
-
 AutoencoderWeights zeros_like(const AutoencoderWeights& weights) {
   return {torch::zeros_like(weights.encoder), torch::zeros_like(weights.encoder_bias), torch::zeros_like(weights.decoder),
           torch::zeros_like(weights.decoder_bias)};
@@ -252,7 +248,7 @@ void TensorTopKLearner::apply_adam(double learning_rate) {
   adam_by_tensors(adam, weights_.encoder, gradients_.encoder, first_moments_.encoder, second_moments_.encoder);
   const torch::Tensor norms =
       adam_unit_rows_by_tensors(adam, weights_.decoder, gradients_.decoder, first_moments_.decoder, second_moments_.decoder);
-  const torch::Tensor lost = (norms >= kLeastNorm).logical_not();
+  const torch::Tensor lost = (norms >= kLeastAtomNorm).logical_not();
   if (lost.any().item<bool>()) {
     const torch::Tensor latents = lost.nonzero().squeeze(1).cpu();
     for (int64_t i = 0; i < latents.size(0); ++i) {
@@ -295,9 +291,7 @@ std::shared_ptr<Dictionary> TensorTopKLearner::dictionary(const Json& origin) co
 
 NamedTensors TensorTopKLearner::state() const {
   NamedTensors state{{"rows_since_selected", rows_since_selected_}, {"step", step_}};
-  for (const auto& [weights, prefix] :
-       {std::pair{&weights_, "weights."}, std::pair{&first_moments_, "first_moments."}, std::pair{&second_moments_, "second_moments."}})
-    for (const auto& tensor : weights->named(prefix)) state.push_back(tensor);
+  for (const auto& tensor : named_with_moments(weights_, first_moments_, second_moments_)) state.push_back(tensor);
   return state;
 }
 

@@ -17,9 +17,6 @@
 namespace sememe {
 namespace {
 
-constexpr double kAuxiliaryWeight = 1.0 / 32.0;
-constexpr double kMultiTopKWeight = 1.0 / 8.0;
-
 constexpr int64_t kPartBytes = int64_t{16} << 20;  // pre-activations of dead latents that exist at a time
 
 }  // namespace
@@ -276,7 +273,7 @@ void TopKLearner::apply_adam(double learning_rate) {
       float* const atom = row(weights_.decoder, i);
       const float norm =
           kernels::adam_unit_row(adam, atom, decoder_gradient, row(first_moments_.decoder, i), row(second_moments_.decoder, i), width);
-      if (!(norm >= 1e-8f))
+      if (!(norm >= kLeastAtomNorm))
         weights_.decoder[i].copy_(random_directions(1, width, options_.seed, fmt::format("redraw/{}/{}", shard_.begin + i, steps))[0]);
       refresh(i);
     }
@@ -320,9 +317,7 @@ std::shared_ptr<Dictionary> TopKLearner::dictionary(const Json& origin) const {
 
 NamedTensors TopKLearner::state() const {
   NamedTensors state{{"rows_since_selected", rows_since_selected_}, {"step", step_}};
-  for (const auto& [weights, prefix] : {std::pair{&weights_, "weights."}, std::pair{&first_moments_, "first_moments."},
-                                        std::pair{&second_moments_, "second_moments."}})
-    for (const auto& tensor : weights->named(prefix)) state.push_back(tensor);
+  for (const auto& tensor : named_with_moments(weights_, first_moments_, second_moments_)) state.push_back(tensor);
   return state;
 }
 

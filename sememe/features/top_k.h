@@ -49,6 +49,10 @@ class TopKDictionary : public Autoencoder {
 /// The key "k" of a config. @throws Error naming the file unless 1 <= k <= latents
 int64_t load_k(const Json& config, const SafetensorsFile& file, int64_t latents);
 
+// The same on every device (tensor_top_k.h): weights of terms of the loss, and the norm below which an atom has no direction.
+inline constexpr double kAuxiliaryWeight = 1.0 / 32.0, kMultiTopKWeight = 1.0 / 8.0;
+inline constexpr float kLeastAtomNorm = 1e-8f;
+
 /// Trains by Adam with unit decoder rows, and AuxK against dead latents.
 class TopKLearner : public DictionaryLearner {
  public:

@@ -25,7 +25,6 @@ namespace {
 // Read by a signal handler, so plain memory.
 constexpr size_t kLongestFarewell = 512;
 char farewell[kLongestFarewell] = "sememe: another rank has ended, and the run with it\n";
-volatile std::sig_atomic_t exchanges_begun = 0, inside_exchange = 0;
 
 /// Whether mpirun started this process.
 bool started_by_mpirun() {
@@ -40,6 +39,7 @@ bool bound_to_cores() {
 }
 
 bool running = false;
+volatile std::sig_atomic_t exchanges_begun = 0, inside_exchange = 0;
 Ranks::Spent total;
 
 constexpr int kLargestPart = 1 << 24;  // entries of one call; MPI counts in int
@@ -50,8 +50,8 @@ volatile std::sig_atomic_t exchange_at_signal = 0;
 
 void end_if_still_waiting(int) {
   if (inside_exchange == 0 || exchanges_begun != exchange_at_signal) return;
-  const ssize_t ignored = write(STDERR_FILENO, farewell, std::strlen(farewell));
-  _exit(ignored < 0 ? 1 : 1);
+  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, farewell, std::strlen(farewell));
+  _exit(1);
 }
 
 void on_termination(int) {
