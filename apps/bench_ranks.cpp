@@ -48,6 +48,7 @@ struct RanksBench {
 
   void run() {
     apply(common);
+    if (common.device != "cpu") fail_usage("--device {}: several ranks learn on the cpu", common.device);
     if (k > latents) fail_usage("--k {}: is larger than the number of latents, {}", k, latents);
     const Ranks& all = Ranks::of_run();
     Json result{{"width", width}, {"latents", latents}, {"k", k}, {"batch", batch}, {"ranks", all.size()}, {"threads", thread_count()}};

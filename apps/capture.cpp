@@ -38,7 +38,7 @@ void add_capture_command(CLI::App& program) {
                                     "sememe capture --model models/english --site blocks.1.output --text prose.txt --tokens "
                                     "1000000 --gradients --out runs/capture");
   app->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-  app->add_option("--model", command->model, "Folder of a language model")->required();
+  app->add_option("--model", command->model, "Folder of a language model, or its .gguf file")->required();
   app->add_option("--site", options.site, "Where in the network, e.g. blocks.1.output; for a crosscoder or transcoder several, joined with +")->required();
   app->add_option("--text", command->text, "Text file: .txt or .jsonl, plain or compressed")->required();
   app->add_option("--tokens", options.tokens, "How many tokens to store")->capture_default_str();

@@ -21,7 +21,7 @@ CLI::App* add_command(CLI::App& parent, const std::string& name, const std::stri
 
 void add_common_options(CLI::App& command, CommonOptions& options, bool with_json) {
   command.add_option("--seed", options.seed, "Seed of every random draw")->capture_default_str();
-  command.add_option("--threads", options.threads, "Worker threads; 0 takes all cores")->capture_default_str();
+  command.add_option("--threads", options.threads, "Worker threads; 0 takes the cores that it may run on")->capture_default_str();
   command.add_option("--device", options.device, "cpu or cuda")->capture_default_str();
   command.add_flag("--quiet", options.quiet, "No progress and no notes");
   if (with_json) command.add_option("--json", options.json, "Also write the result to this file");

@@ -158,7 +158,7 @@ void add_evaluate_command(CLI::App& group) {
                                     "held-out.txt --json runs/evaluation.json");
   app->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app->add_option("--dictionary", command->dictionary, "Folder made by dictionary train")->required();
-  app->add_option("--model", command->model, "Folder of the language model")->required();
+  app->add_option("--model", command->model, "Folder of the language model, or its .gguf file")->required();
   app->add_option("--text", command->text, "Text that neither of them was trained on")->required();
   app->add_option("--site", command->options.site, "Where in the network; by default where the dictionary was learnt");
   app->add_option("--tokens", command->options.tokens, "Tokens of the text")->capture_default_str();

@@ -272,7 +272,7 @@ void add_evaluate(CLI::App& group) {
   auto work = std::make_shared<EvaluateModel>();
   CLI::App* const command = add_command(group, "evaluate", "Measure how well a model predicts a text",
                                         "sememe model evaluate models/english --text book.txt --json result.json");
-  command->add_option("folder", work->folder, "The model's folder")->required();
+  command->add_option("folder", work->folder, "The model's folder, or its .gguf file")->required();
   command->add_option("--text", work->text, "The text: .txt, .jsonl, plain or compressed")->required();
   command->add_option("--tokens", work->tokens, "Stop after about this many tokens; 0 reads all")
       ->check(CLI::NonNegativeNumber)
@@ -288,7 +288,7 @@ void add_generate(CLI::App& group) {
   auto work = std::make_shared<GenerateText>();
   CLI::App* const command = add_command(group, "generate", "Continue a text",
                                         "sememe model generate models/english --prompt 'The sea is' --tokens 40");
-  command->add_option("folder", work->folder, "The model's folder")->required();
+  command->add_option("folder", work->folder, "The model's folder, or its .gguf file")->required();
   command->add_option("--prompt", work->prompt, "The text to continue")->required();
   command->add_option("--tokens", work->options.tokens, "At most this many new tokens")
       ->check(CLI::NonNegativeNumber)

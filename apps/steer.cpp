@@ -160,7 +160,7 @@ void add_steer_command(CLI::App& group) {
                                     "--strength 2 --prompt \"The old house\"\n  sememe dictionary steer --dictionary runs/topk --model "
                                     "models/english --add 17=2 --ablate 9 --prompt \"The old house\" --save runs/edits.json");
   app->add_option("--dictionary", command->dictionary, "Folder made by dictionary train")->required();
-  app->add_option("--model", command->model, "Folder of the language model")->required();
+  app->add_option("--model", command->model, "Folder of the language model, or its .gguf file")->required();
   app->add_option("--latent", command->latent, "Number of the latent whose direction is added");
   app->add_option("--strength", options.strengths,
                   "How much, in units of what the latent adds where it fires strongly (without a description: of the mean norm at "
@@ -271,7 +271,7 @@ void add_dose_command(CLI::App& group) {
                                     "sememe dictionary dose --dictionary runs/topk --model models/english --latent 17 --latent 40 "
                                     "--text held-out.txt --json runs/dose.json");
   app->add_option("--dictionary", command->dictionary, "Folder made by dictionary train")->required();
-  app->add_option("--model", command->model, "Folder of the language model")->required();
+  app->add_option("--model", command->model, "Folder of the language model, or its .gguf file")->required();
   app->add_option("--latent", command->latents, "Number of a latent; several are also compared")->required();
   app->add_option("--text", options.text, "Text to measure predictions on; by default the prompt");
   app->add_option("--prompt", options.prompt, "Text to continue; by default beginnings taken from the text");
