@@ -18,7 +18,8 @@ struct ReportCommand {
     ReportSources sources = find_report_sources(run_folder);
     sources.cards = cards;
     if (!model.empty()) {
-      if (!std::filesystem::is_directory(model)) fail("{}: is no folder of a language model", model.string());
+      if (!std::filesystem::is_directory(model) && !(model.extension() == ".gguf" && std::filesystem::exists(model)))
+        fail("{}: is no folder of a language model, nor a .gguf file", model.string());
       sources.model = model;
     }
     const Json data = report_data(sources);
@@ -50,7 +51,7 @@ void add_report_command(CLI::App& program) {
                   "*steering*.json of dictionary steer")
       ->required();
   app->add_option("--out", command->out, "HTML file to write")->capture_default_str();
-  app->add_option("--model", command->model, "Folder of the language model, for its name and figures");
+  app->add_option("--model", command->model, "Folder of the language model, or its .gguf file, for its name and figures");
   app->add_option("--cards", command->cards, "Clearest latents of each dictionary that the page holds")->capture_default_str();
   add_common_options(*app, command->common, false);
   app->callback([command] { command->run(); });

@@ -227,6 +227,23 @@ def check_program(comparison, name, sememe, model, tokenizer, folder, work):
                      f"{found['nats_per_token']}, expected {expected}")
 
 
+def check_main_job(comparison, sememe, model, work):
+    """The program's commands on a GGUF file: captured with gradients, learnt, evaluated, steered, reported."""
+    text, run = work / "many.txt", work / "run"
+    text.write_text(TEXT + "\n")
+    run.mkdir()
+    commands = [["capture", "--model", model, "--site", "blocks.0.output", "--text", text, "--tokens", 60, "--gradients", "--out", run / "acts"],
+                ["dictionary", "train", "--activations", run / "acts", "--architecture", "gsae", "--latents", 64, "--k", 4, "--tokens", 4000,
+                 "--batch", 32, "--out", run / "gsae", "--json", run / "gsae.json"],
+                ["dictionary", "evaluate", "--dictionary", run / "gsae", "--model", model, "--text", text, "--json", run / "gsae-evaluation.json"],
+                ["dictionary", "steer", "--dictionary", run / "gsae", "--model", model, "--latent", 3, "--strength", 1, "--prompt", "The cat",
+                 "--tokens", 4],
+                ["report", run, "--model", model, "--out", work / "report.html"]]
+    for command in commands:
+        result = subprocess.run([sememe, *map(str, command)], capture_output=True, text=True)
+        comparison.check(f"gguf: {' '.join(command[:2 if command[0] == 'dictionary' else 1])}", result.returncode == 0, result.stderr[-300:])
+
+
 def round_weights(model):
     with torch.no_grad():
         for parameter in model.parameters():
@@ -308,6 +325,7 @@ def main():
             check_program(comparison, name, sememe, load(reference / name)[0], tokenizer, reference / name, work)
         for name in ["gguf-f16-untied", "gguf-q4_1"]:
             check_program(comparison, name, sememe, models[name][0], splitting[name], reference / name / "model.gguf", work)
+        check_main_job(comparison, sememe, reference / "gguf-q8_0" / "model.gguf", work)
         check_refusal(comparison, sememe, work)
         check_gguf_refusals(comparison, sememe, tokenizer, work)
     print(f"{comparison.passed} passed, {comparison.failed} failed")
