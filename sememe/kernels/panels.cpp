@@ -1,0 +1,430 @@
+#include "sememe/kernels/panels.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "sememe/base/error.h"
+#include "sememe/kernels/float_rows.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "sememe/kernels/panels.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace sememe::kernels {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using Ints = hn::CappedTag<int32_t, kPanelRows>;
+using Floats = hn::Rebind<float, Ints>;
+using IntVector = hn::Vec<Ints>;
+using FloatVector = hn::Vec<Floats>;
+
+namespace {
+
+template <int kBits_, int kGroup_, int kZero_, bool kOffsets_, bool kGroupScales_>
+struct Layout {
+  static constexpr int kBits = kBits_, kGroup = kGroup_, kZero = kZero_;
+  static constexpr bool kOffsets = kOffsets_, kGroupScales = kGroupScales_;
+  static constexpr int64_t kGroups = 32 / kGroup;                        // in 32 columns
+  static constexpr int64_t kUnitBlocks = kGroupScales ? 8 : 1;           // of 32 columns
+  static constexpr int64_t kHeadBytes = 32 * (kOffsets ? 2 : 1);
+  static constexpr int64_t kGroupBytes = kGroupScales ? kPanelRows * kGroups * kUnitBlocks : 0;  // of scales, and of offsets
+  static constexpr int64_t kCodeBytes = 2 * 32 * kBits;                  // of 16 rows, 32 columns
+  static constexpr int64_t kUnitBytes = kHeadBytes + kGroupBytes * (kOffsets ? 2 : 1) + kUnitBlocks * kCodeBytes;
+};
+
+#define SEMEME_X86_BYTES (HWY_TARGET <= HWY_SSSE3 && HWY_ARCH_X86)
+
+/// Whether products of whole bytes with signed ones are exact in one step. Before VNNI, 255 x 127 twice does not fit 16 bits.
+constexpr bool kWholeBytes = HWY_TARGET <= HWY_AVX3_DL || !SEMEME_X86_BYTES;
+
+/// sum + the products of the four bytes of each lane: of unsigned `codes` with the four signed bytes of `four`. Where codes have 8 bits and
+/// kWholeBytes does not hold, they are signed, less 128.
+template <bool kSigned>
+HWY_INLINE IntVector add_products_of_four(IntVector sum, IntVector codes, int32_t four) {
+  const Ints ints;
+#if SEMEME_X86_BYTES && HWY_TARGET <= HWY_AVX3_DL
+  return IntVector{_mm512_dpbusd_epi32(sum.raw, codes.raw, _mm512_set1_epi32(four))};
+#elif SEMEME_X86_BYTES && HWY_TARGET <= HWY_AVX3
+  __m512i x = _mm512_set1_epi32(four), unsigned_codes = codes.raw;
+  if constexpr (kSigned) {
+    x = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(codes.raw), _mm512_setzero_si512(), x);
+    unsigned_codes = _mm512_abs_epi8(codes.raw);
+  }
+  return IntVector{_mm512_add_epi32(sum.raw, _mm512_madd_epi16(_mm512_maddubs_epi16(unsigned_codes, x), _mm512_set1_epi16(1)))};
+#elif SEMEME_X86_BYTES && HWY_TARGET <= HWY_AVX2
+  __m256i x = _mm256_set1_epi32(four), unsigned_codes = codes.raw;
+  if constexpr (kSigned) x = _mm256_sign_epi8(x, codes.raw), unsigned_codes = _mm256_abs_epi8(codes.raw);
+  return IntVector{_mm256_add_epi32(sum.raw, _mm256_madd_epi16(_mm256_maddubs_epi16(unsigned_codes, x), _mm256_set1_epi16(1)))};
+#elif SEMEME_X86_BYTES
+  __m128i x = _mm_set1_epi32(four), unsigned_codes = codes.raw;
+  if constexpr (kSigned) x = _mm_sign_epi8(x, codes.raw), unsigned_codes = _mm_abs_epi8(codes.raw);
+  return IntVector{_mm_add_epi32(sum.raw, _mm_madd_epi16(_mm_maddubs_epi16(unsigned_codes, x), _mm_set1_epi16(1)))};
+#else
+  const auto byte = hn::Set(ints, 255);
+  const auto part = [&](int i) HWY_ATTR { return hn::Set(ints, static_cast<int8_t>(static_cast<uint32_t>(four) >> (8 * i))); };
+  sum = hn::Add(sum, hn::Mul(hn::And(codes, byte), part(0)));
+  sum = hn::Add(sum, hn::Mul(hn::And(hn::ShiftRight<8>(codes), byte), part(1)));
+  sum = hn::Add(sum, hn::Mul(hn::And(hn::ShiftRight<16>(codes), byte), part(2)));
+  return hn::Add(sum, hn::Mul(hn::And(hn::ShiftRight<24>(codes), byte), part(3)));
+#endif
+}
+
+/// v shifted to the left by kBits, to the right if negative.
+template <int kBits>
+HWY_INLINE IntVector shifted(IntVector v) {
+  const hn::Repartition<uint32_t, Ints> words;
+  if constexpr (kBits == 0) return v;
+  if constexpr (kBits > 0) return hn::ShiftLeft<kBits>(v);
+  if constexpr (kBits < 0) return hn::BitCast(Ints(), hn::ShiftRight<-kBits>(hn::BitCast(words, v)));
+}
+
+/// The bits kFrom and on, kCount of them, of each byte, at bit 4 on.
+template <int kFrom, int kCount>
+HWY_INLINE IntVector high_bits(IntVector plane) {
+  constexpr int32_t kMask = ((1 << kCount) - 1) << kFrom;
+  return shifted<4 - kFrom>(hn::And(plane, hn::Set(Ints(), static_cast<int32_t>(kMask * 0x01010101u))));
+}
+
+/// Vector j of the codes of the first (low) and of the last (high) 16 of 32 columns.
+template <class L, int j>
+HWY_INLINE void load_codes(const uint8_t* HWY_RESTRICT codes, IntVector& low, IntVector& high) {
+  const Ints ints;
+  const auto load = [&](int64_t vector) HWY_ATTR { return hn::LoadU(ints, reinterpret_cast<const int32_t*>(codes + 64 * vector)); };
+  if constexpr (L::kBits == 8) {
+    low = load(j), high = load(j + 4);
+    if constexpr (!kWholeBytes) {
+      const auto sign = hn::Set(ints, static_cast<int32_t>(0x80808080u));
+      low = hn::Xor(low, sign), high = hn::Xor(high, sign);
+    }
+  } else {
+    const auto nibble = hn::Set(ints, 0x0f0f0f0f);
+    const IntVector both = load(j);
+    low = hn::And(both, nibble), high = hn::And(shifted<-4>(both), nibble);
+    if constexpr (L::kBits == 5) {
+      const IntVector plane = load(4);
+      low = hn::Or(low, high_bits<j, 1>(plane)), high = hn::Or(high, high_bits<4 + j, 1>(plane));
+    } else if constexpr (L::kBits == 6) {
+      low = hn::Or(low, high_bits<2 * j, 2>(load(4))), high = hn::Or(high, high_bits<2 * j, 2>(load(5)));
+    }
+  }
+}
+
+HWY_INLINE FloatVector load_halves(const uint8_t* bytes) {
+  const Floats floats;
+  const hn::Rebind<hwy::float16_t, Floats> halves;
+  return hn::PromoteTo(floats, hn::LoadU(halves, reinterpret_cast<const hwy::float16_t*>(bytes)));
+}
+
+HWY_INLINE FloatVector load_bytes(const uint8_t* bytes) {
+  const Floats floats;
+  const hn::Rebind<int8_t, Floats> small;
+  return hn::ConvertTo(floats, hn::PromoteTo(Ints(), hn::LoadU(small, reinterpret_cast<const int8_t*>(bytes))));
+}
+
+/// Products of as many rows of a panel as a vector has lanes, from row `lane` on, with kTokens rows.
+template <class L, int kTokens>
+HWY_INLINE void products(const uint8_t* HWY_RESTRICT panel, int64_t lane, int64_t blocks, const int8_t* HWY_RESTRICT x,
+                         const float* HWY_RESTRICT x_scales, const int32_t* HWY_RESTRICT x_sums, float* HWY_RESTRICT out, int64_t stride) {
+  const Ints ints;
+  const Floats floats;
+  constexpr bool kSigned = L::kBits == 8 && !kWholeBytes;
+  constexpr int kZero = kSigned ? 0 : L::kZero;
+  FloatVector sums[kTokens];
+  for (int t = 0; t < kTokens; ++t) sums[t] = hn::Zero(floats);
+  for (int64_t unit = 0; unit < blocks / L::kUnitBlocks; ++unit, panel += L::kUnitBytes) {
+    const FloatVector scale = load_halves(panel + 2 * lane);
+    FloatVector offset = scale;
+    if constexpr (L::kOffsets) offset = load_halves(panel + 32 + 2 * lane);
+    const uint8_t* const group_scales = panel + L::kHeadBytes + lane;
+    const uint8_t* const codes = panel + L::kUnitBytes - L::kUnitBlocks * L::kCodeBytes + 4 * lane;
+    for (int64_t inner = 0; inner < L::kUnitBlocks; ++inner) {
+      const int64_t block = unit * L::kUnitBlocks + inner;
+      IntVector low[4], high[4];
+      load_codes<L, 0>(codes + inner * L::kCodeBytes, low[0], high[0]);
+      load_codes<L, 1>(codes + inner * L::kCodeBytes, low[1], high[1]);
+      load_codes<L, 2>(codes + inner * L::kCodeBytes, low[2], high[2]);
+      load_codes<L, 3>(codes + inner * L::kCodeBytes, low[3], high[3]);
+      FloatVector scale_now[L::kGroups], offset_now[L::kGroups];
+      for (int64_t group = 0; group < L::kGroups; ++group) {
+        scale_now[group] = scale, offset_now[group] = offset;
+        if constexpr (L::kGroupScales) {
+          const uint8_t* const at = group_scales + (inner * L::kGroups + group) * kPanelRows;
+          scale_now[group] = hn::Mul(scale, load_bytes(at));
+          if constexpr (L::kOffsets) offset_now[group] = hn::Mul(offset, load_bytes(at + L::kGroupBytes));
+        }
+      }
+      for (int t = 0; t < kTokens; ++t) {
+        const int8_t* const x_now = x + t * blocks * 32 + block * 32;
+        const int32_t* const x_sum = x_sums + (t * blocks + block) * 2;
+        const float x_scale = x_scales[t * blocks + block];
+        IntVector first = hn::Set(ints, -kZero * x_sum[0]), second = hn::Set(ints, -kZero * x_sum[1]);
+        for (int j = 0; j < 4; ++j) {
+          int32_t a, b;
+          std::memcpy(&a, x_now + 4 * j, 4);
+          std::memcpy(&b, x_now + 16 + 4 * j, 4);
+          first = add_products_of_four<kSigned>(first, low[j], a);
+          second = add_products_of_four<kSigned>(second, high[j], b);
+        }
+        const auto x_scale_now = hn::Set(floats, x_scale);
+        if constexpr (L::kGroups == 1) {
+          const auto whole = hn::ConvertTo(floats, hn::Add(first, second));
+          sums[t] = hn::MulAdd(hn::Mul(scale_now[0], x_scale_now), whole, sums[t]);
+          if constexpr (L::kOffsets)
+            sums[t] = hn::MulAdd(offset_now[0], hn::Set(floats, x_scale * static_cast<float>(x_sum[0] + x_sum[1])), sums[t]);
+        } else {
+          sums[t] = hn::MulAdd(hn::Mul(scale_now[0], x_scale_now), hn::ConvertTo(floats, first), sums[t]);
+          sums[t] = hn::MulAdd(hn::Mul(scale_now[1], x_scale_now), hn::ConvertTo(floats, second), sums[t]);
+          if constexpr (L::kOffsets) {
+            sums[t] = hn::MulAdd(offset_now[0], hn::Set(floats, x_scale * static_cast<float>(x_sum[0])), sums[t]);
+            sums[t] = hn::MulAdd(offset_now[1], hn::Set(floats, x_scale * static_cast<float>(x_sum[1])), sums[t]);
+          }
+        }
+      }
+    }
+  }
+  for (int t = 0; t < kTokens; ++t) hn::StoreU(sums[t], floats, out + t * stride);
+}
+
+template <class L>
+void all_products(const uint8_t* matrix, int64_t panels, const QuantizedRows& rows, int64_t first, int64_t last, float* out, int64_t stride) {
+  const int64_t blocks = rows.width / 32, panel_bytes = blocks / L::kUnitBlocks * L::kUnitBytes;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(Ints()));
+  for (int64_t panel = 0; panel < panels; ++panel) {
+    for (int64_t lane = 0; lane < kPanelRows; lane += lanes) {
+      const auto tokens = [&]<int kTokens>(int64_t t) HWY_ATTR {
+        products<L, kTokens>(matrix + panel * panel_bytes, lane, blocks, rows.codes.data() + t * rows.width, rows.scales.data() + t * blocks,
+                             rows.sums.data() + t * blocks * 2, out + t * stride + panel * kPanelRows + lane, stride);
+      };
+      int64_t t = first;
+      for (; t + 8 <= last; t += 8) tokens.template operator()<8>(t);
+      if (t + 4 <= last) tokens.template operator()<4>(t), t += 4;
+      if (t + 2 <= last) tokens.template operator()<2>(t), t += 2;
+      if (t < last) tokens.template operator()<1>(t);
+    }
+  }
+}
+
+template <PanelFloats kType>
+HWY_INLINE FloatVector load_weights(const void* matrix, int64_t at) {
+  const Floats floats;
+  if constexpr (kType == PanelFloats::kFloat32) {
+    return hn::LoadU(floats, static_cast<const float*>(matrix) + at);
+  } else if constexpr (kType == PanelFloats::kFloat16) {
+    return load_halves(static_cast<const uint8_t*>(matrix) + 2 * at);
+  } else {
+    const hn::Rebind<uint16_t, Floats> halves;
+    const hn::Rebind<uint32_t, Floats> words;
+    return hn::BitCast(floats, hn::ShiftLeft<16>(hn::PromoteTo(words, hn::LoadU(halves, static_cast<const uint16_t*>(matrix) + at))));
+  }
+}
+
+template <PanelFloats kType, int kTokens>
+HWY_INLINE void float_products(const void* matrix, int64_t at, int64_t width, const float* HWY_RESTRICT rows, float* HWY_RESTRICT out,
+                               int64_t stride) {
+  const Floats floats;
+  FloatVector sums[kTokens];
+  for (int t = 0; t < kTokens; ++t) sums[t] = hn::Zero(floats);
+  for (int64_t column = 0; column < width; ++column) {
+    const FloatVector weights = load_weights<kType>(matrix, at + column * kPanelRows);
+    for (int t = 0; t < kTokens; ++t) sums[t] = hn::MulAdd(weights, hn::Set(floats, rows[t * width + column]), sums[t]);
+  }
+  for (int t = 0; t < kTokens; ++t) hn::StoreU(sums[t], floats, out + t * stride);
+}
+
+template <PanelFloats kType>
+void all_float_products(const void* matrix, int64_t panels, int64_t width, const float* rows, int64_t first, int64_t last, float* out,
+                        int64_t stride) {
+  const auto lanes = static_cast<int64_t>(hn::Lanes(Ints()));
+  for (int64_t panel = 0; panel < panels; ++panel) {
+    for (int64_t lane = 0; lane < kPanelRows; lane += lanes) {
+      const int64_t at = panel * width * kPanelRows + lane;
+      float* const to = out + panel * kPanelRows + lane;
+      int64_t t = first;
+      for (; t + 8 <= last; t += 8) float_products<kType, 8>(matrix, at, width, rows + t * width, to + t * stride, stride);
+      if (t + 4 <= last) float_products<kType, 4>(matrix, at, width, rows + t * width, to + t * stride, stride), t += 4;
+      for (; t < last; ++t) float_products<kType, 1>(matrix, at, width, rows + t * width, to + t * stride, stride);
+    }
+  }
+}
+
+#undef SEMEME_X86_BYTES
+
+}  // namespace
+
+using ProductsFunction = void (*)(const uint8_t* matrix, int64_t panels, const QuantizedRows& rows, int64_t first, int64_t last, float* out,
+                                  int64_t stride);
+struct Entry {
+  PanelLayout layout;
+  ProductsFunction products;
+};
+
+template <class... L>
+ProductsFunction find_products(const PanelLayout& layout) {
+  ProductsFunction found = nullptr;
+  ((layout == PanelLayout{L::kBits, L::kGroup, L::kZero, L::kOffsets, L::kGroupScales} ? void(found = all_products<L>) : void()), ...);
+  return found;
+}
+
+ProductsFunction products_of(const PanelLayout& layout) {
+  return find_products<Layout<4, 32, 8, false, false>,   // Q4_0
+                       Layout<4, 32, 0, true, false>,    // Q4_1
+                       Layout<5, 32, 16, false, false>,  // Q5_0
+                       Layout<5, 32, 0, true, false>,    // Q5_1
+                       Layout<8, 32, 128, false, false>, // Q8_0
+                       Layout<4, 16, 0, true, true>,     // Q2_K
+                       Layout<4, 16, 4, false, true>,    // Q3_K
+                       Layout<4, 32, 0, true, true>,     // Q4_K
+                       Layout<5, 32, 0, true, true>,     // Q5_K
+                       Layout<6, 16, 32, false, true>    // Q6_K
+                       >(layout);
+}
+
+void float_panel_products_vector(PanelFloats type, const void* matrix, int64_t panels, int64_t width, const float* rows, int64_t first,
+                                 int64_t last, float* out, int64_t stride) {
+  const auto products = type == PanelFloats::kFloat32   ? all_float_products<PanelFloats::kFloat32>
+                        : type == PanelFloats::kFloat16 ? all_float_products<PanelFloats::kFloat16>
+                                                        : all_float_products<PanelFloats::kBfloat16>;
+  products(matrix, panels, width, rows, first, last, out, stride);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace sememe::kernels
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace sememe::kernels {
+
+HWY_EXPORT(products_of);
+HWY_EXPORT(float_panel_products_vector);
+
+namespace {
+
+constexpr int64_t kColumns = 32;
+
+float widened(uint16_t half) {
+  float value;
+  widen_float16_reference(reinterpret_cast<const std::byte*>(&half), 1, &value);
+  return value;
+}
+
+int64_t head_bytes(const PanelLayout& layout) { return 2 * kPanelRows * (layout.offsets ? 2 : 1); }
+int64_t groups_of_unit(const PanelLayout& layout) { return layout.group_scales ? layout.unit_columns() / layout.group : 0; }
+int64_t code_bytes(const PanelLayout& layout) { return kPanelRows * kColumns / 8 * layout.bits; }
+
+/// Calls visit(byte, shift, bits, first bit of the code) for each part of the code of a row and column, `codes` being those of its 32 columns.
+template <class Byte, class Visit>
+void for_each_part(const PanelLayout& layout, Byte* codes, int64_t row, int64_t column, const Visit& visit) {
+  const int64_t j = column % 16 / 4, high = column / 16, in_vector = 4 * row + column % 4;
+  if (layout.bits == 8) return visit(codes[64 * (j + 4 * high) + in_vector], 0, 8, 0);
+  visit(codes[64 * j + in_vector], 4 * high, 4, 0);
+  if (layout.bits == 5) visit(codes[64 * 4 + in_vector], 4 * high + j, 1, 4);
+  if (layout.bits == 6) visit(codes[64 * (4 + high) + in_vector], 2 * j, 2, 4);
+}
+
+}  // namespace
+
+int64_t PanelLayout::unit_bytes() const {
+  return head_bytes(*this) + groups_of_unit(*this) * kPanelRows * (offsets ? 2 : 1) + unit_columns() / kColumns * code_bytes(*this);
+}
+
+bool has_kernel(const PanelLayout& layout) { return HWY_DYNAMIC_DISPATCH(products_of)(layout) != nullptr; }
+
+void pack_unit(const PanelLayout& layout, const PanelUnit& unit, uint8_t* bytes) {
+  std::memset(bytes, 0, layout.unit_bytes());
+  const auto put = [&](const void* from, int64_t count) {
+    std::memcpy(bytes, from, count);
+    bytes += count;
+  };
+  put(unit.scale, sizeof(unit.scale));
+  if (layout.offsets) put(unit.offset, sizeof(unit.offset));
+  put(unit.group_scales, groups_of_unit(layout) * kPanelRows);
+  if (layout.offsets) put(unit.group_offsets, groups_of_unit(layout) * kPanelRows);
+  for (int64_t block = 0; block < layout.unit_columns() / kColumns; ++block, bytes += code_bytes(layout))
+    for (int64_t row = 0; row < kPanelRows; ++row)
+      for (int64_t column = 0; column < kColumns; ++column)
+        for_each_part(layout, bytes, row, column, [&](uint8_t& byte, int64_t shift, int64_t bits, int64_t from) {
+          byte |= static_cast<uint8_t>((unit.codes[row][kColumns * block + column] >> from & ((1 << bits) - 1)) << shift);
+        });
+}
+
+void panel_products(const PanelLayout& layout, const uint8_t* matrix, int64_t panels, const QuantizedRows& rows, int64_t first, int64_t last,
+                    float* out, int64_t stride) {
+  const auto products = HWY_DYNAMIC_DISPATCH(products_of)(layout);
+  if (products == nullptr)
+    fail("there is no kernel for weights of {} bits in groups of {} about {}", layout.bits, layout.group, layout.zero);
+  products(matrix, panels, rows, first, last, out, stride);
+}
+
+void panel_products_reference(const PanelLayout& layout, const uint8_t* matrix, int64_t panels, const QuantizedRows& rows, int64_t first,
+                              int64_t last, float* out, int64_t stride) {
+  const int64_t groups = groups_of_unit(layout);
+  for (int64_t t = first; t < last; ++t)
+    for (int64_t i = 0; i < panels * kPanelRows; ++i) {
+      const uint8_t* const panel = matrix + i / kPanelRows * layout.panel_bytes(rows.width);
+      const int64_t row = i % kPanelRows;
+      float sum = 0.0f;
+      for (int64_t column = 0; column < rows.width; column += layout.group) {
+        const uint8_t* const unit = panel + column / layout.unit_columns() * layout.unit_bytes();
+        const int64_t within = column % layout.unit_columns(), group = within / layout.group;
+        const uint8_t* const group_scales = unit + head_bytes(layout) + group * kPanelRows + row;
+        const uint8_t* const codes = unit + layout.unit_bytes() - (layout.unit_columns() - within / kColumns * kColumns) / kColumns * code_bytes(layout);
+        uint16_t half;
+        std::memcpy(&half, unit + 2 * row, 2);
+        float scale = widened(half), offset = 0.0f;
+        if (layout.offsets) {
+          std::memcpy(&half, unit + 2 * kPanelRows + 2 * row, 2);
+          offset = widened(half);
+        }
+        if (layout.group_scales) {
+          scale *= static_cast<int8_t>(group_scales[0]);
+          if (layout.offsets) offset *= static_cast<int8_t>(group_scales[groups * kPanelRows]);
+        }
+        int32_t product = 0, x_sum = 0;
+        for (int64_t k = 0; k < layout.group; ++k) {
+          int code = 0;
+          for_each_part(layout, codes, row, within % kColumns + k, [&](uint8_t byte, int64_t shift, int64_t bits, int64_t from) {
+            code |= (byte >> shift & ((1 << bits) - 1)) << from;
+          });
+          const int8_t x = rows.codes[t * rows.width + column + k];
+          product += (code - layout.zero) * x, x_sum += x;
+        }
+        const float x_scale = rows.scales[(t * rows.width + column) / kColumns];
+        sum = std::fma(scale * x_scale, static_cast<float>(product), sum);
+        if (layout.offsets) sum = std::fma(offset, x_scale * static_cast<float>(x_sum), sum);
+      }
+      out[t * stride + i] = sum;
+    }
+}
+
+void float_panel_products(PanelFloats type, const void* matrix, int64_t panels, int64_t width, const float* rows, int64_t first, int64_t last,
+                          float* out, int64_t stride) {
+  HWY_DYNAMIC_DISPATCH(float_panel_products_vector)(type, matrix, panels, width, rows, first, last, out, stride);
+}
+
+void float_panel_products_reference(PanelFloats type, const void* matrix, int64_t panels, int64_t width, const float* rows, int64_t first,
+                                    int64_t last, float* out, int64_t stride) {
+  for (int64_t t = first; t < last; ++t)
+    for (int64_t i = 0; i < panels * kPanelRows; ++i) {
+      float sum = 0.0f;
+      for (int64_t column = 0; column < width; ++column) {
+        const int64_t at = (i / kPanelRows * width + column) * kPanelRows + i % kPanelRows;
+        float weight;
+        if (type == PanelFloats::kFloat32) {
+          weight = static_cast<const float*>(matrix)[at];
+        } else if (const uint16_t half = static_cast<const uint16_t*>(matrix)[at]; type == PanelFloats::kFloat16) {
+          weight = widened(half);
+        } else {
+          const uint32_t bits = uint32_t{half} << 16;
+          std::memcpy(&weight, &bits, 4);
+        }
+        sum = std::fma(weight, rows[t * width + column], sum);
+      }
+      out[t * stride + i] = sum;
+    }
+}
+
+}  // namespace sememe::kernels
+#endif  // HWY_ONCE
