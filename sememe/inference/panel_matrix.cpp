@@ -1,0 +1,136 @@
+#include "sememe/inference/panel_matrix.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+
+#include "sememe/base/error.h"
+#include "sememe/base/threads.h"
+
+namespace sememe {
+namespace {
+
+using kernels::kPanelRows;
+using kernels::PanelFloats;
+using kernels::PanelLayout;
+
+std::optional<PanelLayout> layout_of(GgmlType type) {
+  const std::optional<BlockCodes> codes = block_codes(type);
+  if (!codes) return std::nullopt;
+  return PanelLayout{std::max(codes->bits, 4), codes->group, codes->zero, codes->offsets, codes->group_scales};
+}
+
+std::optional<PanelFloats> floats_of(GgmlType type) {
+  if (type == GgmlType::kF32) return PanelFloats::kFloat32;
+  if (type == GgmlType::kF16) return PanelFloats::kFloat16;
+  if (type == GgmlType::kBF16) return PanelFloats::kBfloat16;
+  return std::nullopt;
+}
+
+bool is_finite_half(uint16_t half) { return (half & 0x7c00) != 0x7c00; }
+
+/// One panel of codes. @return whether all scales are finite
+bool repack_codes(const GgufTensor& tensor, const PanelLayout& layout, const int64_t (&sources)[kPanelRows], int64_t width, uint8_t* to) {
+  const BlockLayout& blocks = block_layout(tensor.type);
+  const int64_t row_bytes = width / blocks.weights * blocks.bytes;
+  const bool all = std::none_of(sources, sources + kPanelRows, [](int64_t row) { return row < 0; });
+  auto unit = std::make_unique<kernels::PanelUnit>();
+  bool finite = true;
+  for (int64_t block = 0; block < width / blocks.weights; ++block, to += layout.unit_bytes()) {
+    if (!all) *unit = {};
+    for (int64_t row = 0; row < kPanelRows; ++row) {
+      if (sources[row] < 0) continue;
+      UnpackedBlock unpacked;
+      unpack_block(tensor.type, tensor.data.data() + sources[row] * row_bytes + block * blocks.bytes, unpacked);
+      finite = finite && is_finite_half(unpacked.scale) && is_finite_half(unpacked.offset);
+      unit->scale[row] = unpacked.scale, unit->offset[row] = unpacked.offset;
+      for (int64_t group = 0; layout.group_scales && group < 256 / layout.group; ++group) {
+        unit->group_scales[group][row] = unpacked.group_scales[group];
+        if (layout.offsets) unit->group_offsets[group][row] = unpacked.group_offsets[group];
+      }
+      std::memcpy(unit->codes[row], unpacked.codes, blocks.weights);
+    }
+    kernels::pack_unit(layout, *unit, to);
+  }
+  return finite;
+}
+
+/// One panel of floats. @return whether all are finite
+bool repack_floats(const GgufTensor& tensor, const int64_t (&sources)[kPanelRows], int64_t width, uint8_t* to) {
+  const int64_t bytes = block_layout(tensor.type).bytes;
+  bool finite = true;
+  for (int64_t row = 0; row < kPanelRows; ++row) {
+    for (int64_t column = 0; column < width; ++column) {
+      uint8_t* const place = to + (column * kPanelRows + row) * bytes;
+      if (sources[row] < 0) {
+        std::memset(place, 0, bytes);
+        continue;
+      }
+      std::memcpy(place, tensor.data.data() + (sources[row] * width + column) * bytes, bytes);
+      const unsigned high = place[bytes - 1] & 0x7f, next = place[bytes - 2];
+      finite = finite && (tensor.type == GgmlType::kF16 ? (high & 0x7c) != 0x7c : (high << 1 | next >> 7) != 0xff);
+    }
+  }
+  return finite;
+}
+
+}  // namespace
+
+PanelMemory::PanelMemory(int64_t bytes) : bytes_(bytes) {
+  constexpr int64_t kLargePage = int64_t{1} << 21;
+  bytes_ = (bytes + kLargePage - 1) / kLargePage * kLargePage;
+  void* const found = std::aligned_alloc(kLargePage, std::max(bytes_, kLargePage));
+  if (found == nullptr) fail("the model needs {:.1f} GB of memory, more than there is", static_cast<double>(bytes) / 1e9);
+  madvise(found, bytes_, MADV_HUGEPAGE);
+  begin_ = static_cast<uint8_t*>(found);
+}
+
+PanelMemory::~PanelMemory() { std::free(begin_); }
+
+uint8_t* PanelMemory::take(int64_t bytes) {
+  if (taken_ + rounded(bytes) > bytes_) fail("the memory for weights was reckoned too small by {} bytes", taken_ + rounded(bytes) - bytes_);
+  taken_ += rounded(bytes);
+  return begin_ + taken_ - rounded(bytes);
+}
+
+int64_t PanelMatrix::bytes(const GgufTensor& tensor) {
+  if (tensor.shape.size() != 2 || tensor.shape[0] < 1) fail("tensor \"{}\" is [{}]; a matrix is wanted", tensor.name, fmt::join(tensor.shape, ", "));
+  const int64_t panels = (tensor.shape[0] + kPanelRows - 1) / kPanelRows, width = tensor.shape[1];
+  if (const auto layout = layout_of(tensor.type); layout && kernels::has_kernel(*layout)) return panels * layout->panel_bytes(width);
+  if (floats_of(tensor.type)) return panels * kPanelRows * width * block_layout(tensor.type).bytes;
+  fail("tensor \"{}\" is of type {}, which has no product", tensor.name, block_layout(tensor.type).name);
+}
+
+PanelMatrix::PanelMatrix(const GgufTensor& tensor, PanelMemory& memory, const std::function<int64_t(int64_t)>& source)
+    : rows_(tensor.shape.at(0)), width_(tensor.shape.at(1)), panels_((rows_ + kPanelRows - 1) / kPanelRows), layout_(layout_of(tensor.type)) {
+  const int64_t whole = bytes(tensor);
+  panel_bytes_ = whole / panels_;
+  if (!layout_) floats_ = *floats_of(tensor.type);
+  data_ = memory.take(whole);
+  std::atomic<bool> finite = true;
+  parallel_for(panels_, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t panel = begin; panel < end; ++panel) {
+      int64_t sources[kPanelRows];
+      for (int64_t row = 0; row < kPanelRows; ++row) {
+        const int64_t i = panel * kPanelRows + row;
+        sources[row] = i >= rows_ ? -1 : source ? source(i) : i;
+      }
+      uint8_t* const to = data_ + panel * panel_bytes_;
+      if (!(layout_ ? repack_codes(tensor, *layout_, sources, width_, to) : repack_floats(tensor, sources, width_, to))) finite = false;
+    }
+  });
+  if (!finite) fail("tensor \"{}\" holds a NaN or infinite value", tensor.name);
+}
+
+void PanelMatrix::multiply(const Activations& x, int64_t first, int64_t last, int64_t tokens, float* out, int64_t stride) const {
+  const uint8_t* const panels = data_ + first * panel_bytes_;
+  if (layout_)
+    kernels::panel_products(*layout_, panels, last - first, *x.quantized, 0, tokens, out, stride);
+  else
+    kernels::float_panel_products(floats_, panels, last - first, width_, x.values, 0, tokens, out, stride);
+}
+
+}  // namespace sememe
