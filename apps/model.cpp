@@ -150,7 +150,7 @@ struct ShowModel {
     const TransformerConfig& config = model.network->config();
     Json sites = Json::array();
     for (const Site& site : model.network->sites()) sites.push_back({{"name", site.name}, {"width", site.width}});
-    Json info = config_to_json(config, model.tokenizer, torch::kFloat32);
+    Json info = read_json(folder / "config.json");
     info.erase("torch_dtype");
     info["parameters"] = parameter_count(*model.network);
     info["tokenizer_size"] = model.tokenizer.size();

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "sememe/base/json.h"
+#include "sememe/families/family.h"
 #include "sememe/language/transformer.h"
 #include "sememe/network/network.h"
 #include "sememe/text/tokenizer.h"
@@ -35,9 +36,9 @@ struct LanguageModel {
 /// Hugging Face's config.json of a network. @throws Error if it is of neither family
 Json config_to_json(const TransformerConfig& config, const Tokenizer& tokenizer, torch::ScalarType weights);
 
-/// Reads Hugging Face's config.json.
-/// @throws Error naming the key that is missing, malformed or asks for something this network does not do
-TransformerConfig config_from_json(const Json& json, std::string_view where);
+/// Copies a file's tensor, in float32, into the parameters that are in it.
+void place_weight(const TensorPlace& place, torch::Tensor whole, const ParameterShapes& shapes,
+                  torch::OrderedDict<std::string, torch::Tensor>& parameters);
 
 struct GenerateOptions {
   int64_t tokens = 64;       ///< at most this many new tokens

@@ -39,32 +39,6 @@ struct Rotate : torch::autograd::Function<Rotate> {
 
 }  // namespace
 
-void check_config(const TransformerConfig& config) {
-  const auto positive = [](int64_t value, const char* name) {
-    if (value < 1) fail("the transformer's {} is {}; it must be at least 1", name, value);
-    if (value > (int64_t{1} << 31)) fail("the transformer's {} is {}, which is too large", name, value);
-  };
-  positive(config.vocabulary, "vocabulary");
-  positive(config.context, "context");
-  positive(config.width, "width");
-  positive(config.layers, "layers");
-  positive(config.heads, "heads");
-  positive(config.key_value_heads, "key_value_heads");
-  positive(config.head_width, "head_width");
-  positive(config.feed_forward_width, "feed_forward_width");
-  if (config.layers > 10000) fail("the transformer's layers is {}, which is too large", config.layers);
-  if (config.heads % config.key_value_heads != 0)
-    fail("the transformer's heads ({}) are not a multiple of its key_value_heads ({})", config.heads, config.key_value_heads);
-  if (config.positions == Positions::kRotary && config.head_width % 2 != 0)
-    fail("the transformer's head_width is {}; rotary positions need an even one", config.head_width);
-  if (config.positions == Positions::kRotary && config.context * config.head_width > (int64_t{1} << 28))
-    fail("the transformer's context ({}) times its head_width ({}) is too large", config.context, config.head_width);
-  if (!(config.norm_epsilon > 0) || !std::isfinite(config.norm_epsilon))
-    fail("the transformer's norm_epsilon is {}; it must be positive", config.norm_epsilon);
-  if (!(config.rotary_base > 1) || !std::isfinite(config.rotary_base))
-    fail("the transformer's rotary_base is {}; it must be above 1", config.rotary_base);
-}
-
 struct Transformer::Block : torch::nn::Module {
   explicit Block(const TransformerConfig& config) {
     const int64_t width = config.width, queries = config.heads * config.head_width;

@@ -8,34 +8,10 @@
 #include <string>
 #include <vector>
 
+#include "sememe/families/transformer_config.h"
 #include "sememe/network/network.h"
 
 namespace sememe {
-
-enum class Norm { kLayer, kRms };
-enum class Positions { kLearned, kRotary };
-enum class FeedForward { kGelu, kGatedSilu };  ///< GPT-2's tanh GELU; Llama's SwiGLU
-
-struct TransformerConfig {
-  int64_t vocabulary = 4096;
-  int64_t context = 256;
-  int64_t width = 256;
-  int64_t layers = 4;
-  int64_t heads = 4;
-  int64_t key_value_heads = 4;
-  int64_t head_width = 64;
-  int64_t feed_forward_width = 768;
-  Norm norm = Norm::kRms;
-  Positions positions = Positions::kRotary;
-  FeedForward feed_forward = FeedForward::kGatedSilu;
-  bool bias = false;
-  bool tied_head = true;
-  double norm_epsilon = 1e-5;
-  double rotary_base = 10000.0;
-};
-
-/// @throws Error naming the member that cannot be: a size below 1 or too large, heads that do not share keys evenly, ...
-void check_config(const TransformerConfig& config);
 
 /// Keys and values of the tokens seen so far, per layer [batch, key_value_heads, tokens, head_width].
 struct KeyValueCache {

@@ -192,18 +192,18 @@ TEST_F(Bundle, ConfigsThatDoNotFitTogetherNameTheFile) {
 }
 
 TEST_F(Bundle, WhatTheNetworkDoesNotDoIsRefusedByKey) {
-  refuses(small_llama(), "model_type", "mistral");
+  refuses(small_llama(), "model_type", "t5");
   refuses(small_llama(), "hidden_act", "gelu");
   refuses(small_llama(), "mlp_bias", true);
   refuses(small_llama(), "attention_bias", true);
   refuses(small_llama(), "sliding_window", 4096);
-  refuses(small_llama(), "partial_rotary_factor", 0.5);
+  refuses(small_llama(), "partial_rotary_factor", 1.5);
   refuses(small_llama(), "quantization_config", {{"bits", 4}});
   refuses(small_llama(), "rope_scaling", {{"rope_type", "llama3"}, {"factor", 8.0}});
-  refuses(small_llama(), "rope_scaling", {{"type", "linear"}, {"factor", 2.0}});
+  refuses(small_llama(), "rope_scaling", {{"type", "dynamic"}, {"factor", 2.0}});
   refuses(small_llama(), "rope_scaling", Json::array());
   refuses(small_llama(), "rope_parameters", {{"rope_type", "yarn"}, {"rope_theta", 10000.0}});
-  refuses(small_gpt2(), "activation_function", "relu");
+  refuses(small_gpt2(), "activation_function", "tanh");
   refuses(small_gpt2(), "scale_attn_by_inverse_layer_idx", true);
   refuses(small_gpt2(), "scale_attn_weights", false);
   refuses(small_gpt2(), "add_cross_attention", true);

@@ -1,0 +1,57 @@
+#include "sememe/families/gguf_settings.h"
+
+#include <algorithm>
+
+#include "sememe/base/error.h"
+#include "sememe/formats/shown.h"
+
+namespace sememe {
+
+int64_t GgufSettings::size(const char* key) const {
+  const int64_t size = file_.integer(full(key));
+  if (size < 1 || size > (int64_t{1} << 31)) fail("{}: {} is {}; it must be from 1 to 2^31", file_.path().string(), full(key), size);
+  return size;
+}
+
+void GgufSettings::only(const char* key, int64_t value) const {
+  if (has(key) && file_.integer(full(key)) != value)
+    fail("{}: {} is {}, which is not supported", file_.path().string(), full(key), file_.integer(full(key)));
+}
+
+TransformerConfig GgufSettings::common(const char* epsilon) const {
+  TransformerConfig config;
+  config.context = size("context_length");
+  config.width = size("embedding_length");
+  config.layers = size("block_count");
+  config.heads = size("attention.head_count");
+  config.key_value_heads = size_or("attention.head_count_kv", config.heads);
+  config.head_width = size_or("attention.key_length", std::max<int64_t>(config.width / config.heads, 1));
+  config.feed_forward_width = size("feed_forward_length");
+  config.norm_epsilon = number(epsilon);
+  config.vocabulary = static_cast<int64_t>(file_.texts("tokenizer.ggml.tokens").size());
+  config.tied_head = !file_.contains("output.weight");
+  only("attention.value_length", config.head_width);
+  only("expert_count", 0);
+  read_rotary(config);
+  return config;
+}
+
+void GgufSettings::read_rotary(TransformerConfig& config) const {
+  config.rotary_base = number_or("rope.freq_base", 10000.0);
+  const int64_t rotated = size_or("rope.dimension_count", config.head_width);
+  config.rotary_width = rotated == config.head_width ? 0 : rotated;
+  const std::string type = has("rope.scaling.type") ? text("rope.scaling.type") : "none";
+  if (type == "linear")
+    config.rotary_scaling = {.kind = RotaryScaling::Kind::kLinear, .factor = number("rope.scaling.factor"), .divisors = {}};
+  else if (type != "none")
+    fail("{}: {} is \"{}\", which is not supported", file_.path().string(), full("rope.scaling.type"), shown(type));
+  if (!file_.contains("rope_freqs.weight")) return;
+  const GgufTensor& divisors = file_.tensor("rope_freqs.weight");
+  if (const std::vector<int64_t> wanted = {rotated / 2}; divisors.shape != wanted || type != "none")
+    fail("{}: tensor \"rope_freqs.weight\" is [{}] with scaling \"{}\"; it must be [{}] with none", file_.path().string(),
+         fmt::join(divisors.shape, ", "), shown(type), rotated / 2);
+  config.rotary_scaling.kind = RotaryScaling::Kind::kDivisors;
+  config.rotary_scaling.divisors = dequantize(divisors);
+}
+
+}  // namespace sememe

@@ -1,0 +1,39 @@
+#pragma once
+// The metadata of one architecture in a GGUF file, whose keys begin with its name.
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "sememe/families/transformer_config.h"
+#include "sememe/formats/gguf.h"
+
+namespace sememe {
+
+class GgufSettings {
+ public:
+  explicit GgufSettings(const GgufFile& file) : file_(file), architecture_(file.text("general.architecture")) {}
+
+  bool has(const char* key) const { return file_.has_key(full(key)); }
+  /// @throws Error unless it is a size from 1 to 2^31
+  int64_t size(const char* key) const;
+  int64_t size_or(const char* key, int64_t fallback) const { return has(key) ? size(key) : fallback; }
+  double number(const char* key) const { return file_.number(full(key)); }
+  double number_or(const char* key, double fallback) const { return has(key) ? number(key) : fallback; }
+  const std::string& text(const char* key) const { return file_.text(full(key)); }
+  /// Fails if the key is there and has another value.
+  void only(const char* key, int64_t value) const;
+
+  /// The sizes, named alike in all architectures, whether the head is tied, and how positions turn.
+  /// @param epsilon the key of the norms' epsilon
+  TransformerConfig common(const char* epsilon) const;
+
+ private:
+  std::string full(const char* key) const { return architecture_ + "." + key; }
+  void read_rotary(TransformerConfig& config) const;
+
+  const GgufFile& file_;
+  std::string architecture_;
+};
+
+}  // namespace sememe

@@ -1,0 +1,106 @@
+// Llama 1 to 3 and its like (SmolLM), whose description Mistral shares.
+
+#include <algorithm>
+
+#include "sememe/base/error.h"
+#include "sememe/families/config_json.h"
+#include "sememe/families/family_table.h"
+#include "sememe/families/gguf_settings.h"
+
+namespace sememe {
+namespace {
+
+TransformerConfig from_json(const Json& json, std::string_view where) {
+  TransformerConfig config;
+  config.vocabulary = size_member(json, "vocab_size", {}, where);
+  config.context = size_member(json, "max_position_embeddings", {}, where);
+  config.width = size_member(json, "hidden_size", {}, where);
+  config.layers = size_member(json, "num_hidden_layers", {}, where);
+  config.heads = size_member(json, "num_attention_heads", {}, where);
+  config.key_value_heads = size_member(json, "num_key_value_heads", config.heads, where);
+  config.head_width = size_member(json, "head_dim", std::max<int64_t>(config.width / config.heads, 1), where);
+  config.feed_forward_width = size_member(json, "intermediate_size", {}, where);
+  config.norm_epsilon = json_member_or<double>(json, "rms_norm_eps", 1e-6, where);
+  config.bias = json_member_or<bool>(json, "attention_bias", false, where);
+  config.tied_head = json_member_or<bool>(json, "tie_word_embeddings", false, where);
+  config.feed_forward = feed_forward_member(json, "hidden_act", "silu", true, where);
+  if (json_member_or<bool>(json, "mlp_bias", false, where) != config.bias)
+    fail("{}: \"attention_bias\" and \"mlp_bias\" differ, which is not supported", where);
+  only(json, "sliding_window", {}, where);
+  read_rotary(json, config, where);
+  return config;
+}
+
+TensorNames folder_names(const TransformerConfig&) {
+  return {{"model.embed_tokens", {"embedding"}},
+          {"model.layers.{}.input_layernorm", {"block{}.attention_norm"}},
+          {"model.layers.{}.self_attn.q_proj", {"block{}.query"}},
+          {"model.layers.{}.self_attn.k_proj", {"block{}.key"}},
+          {"model.layers.{}.self_attn.v_proj", {"block{}.value"}},
+          {"model.layers.{}.self_attn.o_proj", {"block{}.output"}},
+          {"model.layers.{}.post_attention_layernorm", {"block{}.mlp_norm"}},
+          {"model.layers.{}.mlp.gate_proj", {"block{}.gate"}},
+          {"model.layers.{}.mlp.up_proj", {"block{}.up"}},
+          {"model.layers.{}.mlp.down_proj", {"block{}.down"}},
+          {"model.norm", {"norm"}},
+          {"lm_head", {"head"}}};
+}
+
+Json to_json(const TransformerConfig& config) {
+  Json json = {{"model_type", "llama"},
+               {"architectures", {"LlamaForCausalLM"}},
+               {"vocab_size", config.vocabulary},
+               {"max_position_embeddings", config.context},
+               {"hidden_size", config.width},
+               {"num_hidden_layers", config.layers},
+               {"num_attention_heads", config.heads},
+               {"num_key_value_heads", config.key_value_heads},
+               {"head_dim", config.head_width},
+               {"intermediate_size", config.feed_forward_width},
+               {"hidden_act", "silu"},
+               {"rms_norm_eps", config.norm_epsilon},
+               {"rope_theta", config.rotary_base},
+               {"attention_bias", config.bias},
+               {"mlp_bias", config.bias},
+               {"tie_word_embeddings", config.tied_head}};
+  const RotaryScaling& scaling = config.rotary_scaling;
+  if (scaling.kind == RotaryScaling::Kind::kLinear) json["rope_scaling"] = {{"rope_type", "linear"}, {"factor", scaling.factor}};
+  if (scaling.kind == RotaryScaling::Kind::kLlama3)
+    json["rope_scaling"] = {{"rope_type", "llama3"},
+                            {"factor", scaling.factor},
+                            {"low_freq_factor", scaling.low_factor},
+                            {"high_freq_factor", scaling.high_factor},
+                            {"original_max_position_embeddings", scaling.original_context}};
+  return json;
+}
+
+TransformerConfig from_gguf(const GgufFile& file) {
+  const GgufSettings settings(file);
+  settings.only("attention.sliding_window", 0);
+  return settings.common("attention.layer_norm_rms_epsilon");
+}
+
+TensorNames gguf_names(const TransformerConfig& config) {
+  TensorNames names = common_gguf_names(config);
+  for (const auto& [parameter, heads] : {std::pair{"block{}.query", config.heads}, {"block{}.key", config.key_value_heads}}) {
+    row_of(names, parameter).rows = TensorPlace::Rows::kPairs;
+    row_of(names, parameter).heads = heads;
+  }
+  return names;
+}
+
+}  // namespace
+
+Family llama() {
+  return {.name = "llama",
+          .from_json = from_json,
+          .folder_names = folder_names,
+          .prefix = "model.",
+          .ignored = {".rotary_emb.inv_freq", "lm_head.weight"},
+          .to_json = to_json,
+          .architecture = "llama",
+          .from_gguf = from_gguf,
+          .gguf_names = gguf_names};
+}
+
+}  // namespace sememe
