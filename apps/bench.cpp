@@ -3,12 +3,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <memory>
 #include <vector>
 
+#include "apps/bench.h"
 #include "apps/command.h"
 #include "sememe/base/error.h"
 #include "sememe/base/json.h"
@@ -20,34 +20,21 @@
 #include "sememe/network/tensors.h"
 
 namespace sememe {
-namespace {
-
-namespace fs = std::filesystem;
-using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-/// Tokens per second of something, one figure a round.
-struct Measured {
-  std::string name;
-  std::vector<double> rates;
-  double memory = 0.0;  ///< most that the process held at once, MiB; 0 if that says nothing
+double Measured::median() const {
+  std::vector<double> sorted = rates;
+  std::sort(sorted.begin(), sorted.end());
+  return sorted[sorted.size() / 2];
+}
 
-  double median() const {
-    std::vector<double> sorted = rates;
-    std::sort(sorted.begin(), sorted.end());
-    return sorted[sorted.size() / 2];
-  }
-};
-
-/// The most memory that this process held at once so far, MiB.
 double peak_memory() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return static_cast<double>(usage.ru_maxrss) / 1024.0;
 }
 
-/// What a command prints. @throws Error if it fails
 std::string output_of(const std::string& command) {
   FILE* const pipe = popen(command.c_str(), "r");
   if (!pipe) fail("cannot start: {}", command);
@@ -59,6 +46,9 @@ std::string output_of(const std::string& command) {
   return text;
 }
 
+namespace {
+
+namespace fs = std::filesystem;
 struct TrainingBench {
   CommonOptions common;
   int64_t width = 768, latents = 16384, k = 32, batch = 4096, steps = 6, rounds = 3;
@@ -290,6 +280,7 @@ void add_bench_commands(CLI::App& program) {
   add_training_bench(*group);
   add_semi_nmf_bench(*group);
   add_ranks_bench(*group);
+  add_decode_bench(*group);
 }
 
 }  // namespace sememe

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "apps/bench.h"
 #include "apps/command.h"
 #include "sememe/base/error.h"
 #include "sememe/base/json.h"
@@ -18,7 +19,6 @@
 namespace sememe {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -30,7 +30,7 @@ double seconds_of(int64_t repetitions, const std::function<void()>& work) {
   for (int64_t i = 0; i < repetitions; ++i) {
     const auto start = Clock::now();
     work();
-    seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+    seconds.push_back(seconds_since(start));
   }
   return median(seconds);
 }
@@ -101,7 +101,7 @@ struct RanksBench {
       const double before = Ranks::spent().seconds;
       const auto start = Clock::now();
       learner->step(some, 1e-4);
-      whole.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+      whole.push_back(seconds_since(start));
       exchanging.push_back(Ranks::spent().seconds - before);
     }
     return {median(whole), median(exchanging)};

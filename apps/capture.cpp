@@ -11,7 +11,8 @@ namespace {
 
 struct CaptureCommand {
   CommonOptions common;
-  std::filesystem::path model, text, out;
+  std::filesystem::path text, out;
+  ModelOptions model;
   CaptureOptions options;
   InterventionOptions interventions;
   std::string dtype = "float16", reduction = "sum", target = "next";
@@ -21,7 +22,7 @@ struct CaptureCommand {
     options.half = dtype == "float16";
     options.gradient_loss = {.mean = reduction == "mean", .own_choice = target == "argmax"};
     options.device = torch::Device(common.device);
-    LanguageModel language_model = load_on(model, common);
+    LanguageModel language_model = load_on(model, common, options.gradients);
     options.interventions = add_interventions(interventions, language_model);
     const int64_t rows = capture(language_model, text, options, out);
     fmt::print("{}: {} tokens at {}{}\n", out.string(), rows, options.site, options.gradients ? ", with gradients" : "");
@@ -38,7 +39,8 @@ void add_capture_command(CLI::App& program) {
                                     "sememe capture --model models/english --site blocks.1.output --text prose.txt --tokens "
                                     "1000000 --gradients --out runs/capture");
   app->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-  app->add_option("--model", command->model, "Folder of a language model, or its .gguf file")->required();
+  app->add_option("--model", command->model.path, "Folder of the language model, or its .gguf file")->required();
+  add_model_options(*app, command->model);
   app->add_option("--site", options.site, "Where in the network, e.g. blocks.1.output; for a crosscoder or transcoder several, joined with +")->required();
   app->add_option("--text", command->text, "Text file: .txt or .jsonl, plain or compressed")->required();
   app->add_option("--tokens", options.tokens, "How many tokens to store")->capture_default_str();

@@ -42,9 +42,22 @@ void apply(const CommonOptions& options) {
   if (options.device != "cpu" && options.device != "cuda") fail_usage("--device {}: give cpu or cuda", options.device);
 }
 
-LanguageModel load_on(const std::filesystem::path& folder, const CommonOptions& options) {
-  LanguageModel model = LanguageModel::load(folder);
-  model.network->to(torch::Device(options.device));
+void add_model_options(CLI::App& command, ModelOptions& options) {
+  command.add_option("--context", options.context, "Tokens of a context that text is cut into; 0 takes the model's own, at most 1024")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_flag("--float32", options.float32, "Run a .gguf file in float32 rather than in its own precision, which is faster");
+}
+
+LanguageModel load_on(const ModelOptions& options, const CommonOptions& common, bool gradients) {
+  const bool float32 = options.float32 || gradients || common.device != "cpu";
+  LanguageModel model = LanguageModel::load(options.path, float32 ? Precision::kFloat32 : Precision::kFile);
+  if (gradients && !options.float32 && options.path.extension() == ".gguf")
+    note("gradients are wanted: the model runs in float32 rather than in its own precision");
+  if (options.context > model.network->config().context)
+    fail_usage("--context {}: the model's own is {}", options.context, model.network->config().context);
+  model.context = options.context;
+  model.network->to(torch::Device(common.device));
   return model;
 }
 

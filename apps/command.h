@@ -32,8 +32,19 @@ void add_common_options(CLI::App& command, CommonOptions& options, bool with_jso
 /// Applies --threads, --device and --quiet. Called by each command before it works.
 void apply(const CommonOptions& options);
 
-/// The model in `folder`, on the device of the options. @throws Error as LanguageModel::load
-LanguageModel load_on(const std::filesystem::path& folder, const CommonOptions& options);
+/// A language model and how it is to run.
+struct ModelOptions {
+  std::filesystem::path path;
+  int64_t context = 0;
+  bool float32 = false;
+};
+
+/// --context and --float32.
+void add_model_options(CLI::App& command, ModelOptions& options);
+
+/// The model, on the device of the options. A GGUF file's runs in the file's own precision, unless float32, a device or gradients are wanted.
+/// @throws Error as LanguageModel::load
+LanguageModel load_on(const ModelOptions& model, const CommonOptions& options, bool gradients = false);
 
 /// The site in the config of the dictionary, unless one was given.
 /// @throws UsageError if neither says it

@@ -21,16 +21,17 @@ struct CompareCommand {
   CommonOptions common;
   std::vector<std::filesystem::path> folders;
   std::vector<std::string> evaluations;  // NAME=FILE
-  std::filesystem::path activations, model, text, out;
+  std::filesystem::path activations, text, out;
+  ModelOptions model;
   EvaluationOptions evaluation;
   ComparisonOptions options;
 
   void run() {
     apply(common);
-    if (model.empty() != text.empty()) fail_usage("--model and --text: give both, so that dictionaries without an evaluation get one");
+    if (model.path.empty() != text.empty()) fail_usage("--model and --text: give both, so that dictionaries without an evaluation get one");
     std::vector<ComparedDictionary> dictionaries = find_compared(folders);
     for (const std::string& given : evaluations) take_evaluation(given, dictionaries);
-    if (!model.empty()) evaluate_missing(dictionaries);
+    if (!model.path.empty()) evaluate_missing(dictionaries);
     if (!activations.empty()) options.activations = activations;
     const Json result = compare_dictionaries(dictionaries, options);
     if (!out.empty()) write_file(out, comparison_page(result));
@@ -53,7 +54,10 @@ struct CompareCommand {
   }
 
   void evaluate_missing(std::vector<ComparedDictionary>& dictionaries) {
-    const LanguageModel language_model = load_on(model, common);
+    const bool gradients = std::any_of(dictionaries.begin(), dictionaries.end(), [](const ComparedDictionary& one) {
+      return !one.evaluation && find_architecture(load_dictionary(one.folder)->architecture()).needs_gradients;
+    });
+    const LanguageModel language_model = load_on(model, common, gradients);
     for (ComparedDictionary& one : dictionaries) {
       if (one.evaluation) continue;
       EvaluationOptions wanted = evaluation;
@@ -114,7 +118,8 @@ void add_compare_command(CLI::App& group) {
   app->add_option("--evaluation-of", command->evaluations, "NAME=FILE: another evaluation of a dictionary; may be given several times")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->allow_extra_args(false);
-  app->add_option("--model", command->model, "Language model with which to evaluate those that have no evaluation");
+  app->add_option("--model", command->model.path, "Language model with which to evaluate those that have no evaluation");
+  add_model_options(*app, command->model);
   app->add_option("--text", command->text, "Text on which to evaluate them");
   app->add_option("--tokens", command->evaluation.tokens, "Tokens of the text")->capture_default_str();
   app->add_option("--activations", command->activations, "Rows that all encode: figures, and where split atoms fire");

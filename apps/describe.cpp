@@ -15,7 +15,8 @@ namespace fs = std::filesystem;
 
 struct DescribeCommand {
   CommonOptions common;
-  fs::path dictionary, model, text, out;
+  fs::path dictionary, text, out;
+  ModelOptions model;
   DescriptionOptions options;
   InterventionOptions interventions;
 
@@ -48,7 +49,8 @@ void add_describe_command(CLI::App& group) {
                                     "held-out.txt --out runs/topk-description");
   app->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app->add_option("--dictionary", command->dictionary, "Folder made by dictionary train")->required();
-  app->add_option("--model", command->model, "Folder of the language model, or its .gguf file")->required();
+  app->add_option("--model", command->model.path, "Folder of the language model, or its .gguf file")->required();
+  add_model_options(*app, command->model);
   app->add_option("--text", command->text, "Text that neither of them was trained on")->required();
   app->add_option("--out", command->out, "Folder to write")->required();
   app->add_option("--site", command->options.site, "Where in the network; by default where the dictionary was learnt");

@@ -104,7 +104,8 @@ void add_train_command(CLI::App& group) {
 
 struct EvaluateCommand {
   CommonOptions common;
-  std::filesystem::path dictionary, model, text;
+  std::filesystem::path dictionary, text;
+  ModelOptions model;
   EvaluationOptions options;
   InterventionOptions interventions;
 
@@ -114,7 +115,7 @@ struct EvaluateCommand {
     options.site = site_of(dictionary, options.site);
     options.seed = common.seed;
     options.device = torch::Device(common.device);
-    LanguageModel language_model = load_on(model, common);
+    LanguageModel language_model = load_on(model, common, find_architecture(loaded->architecture()).needs_gradients);
     const Json acting = add_interventions(interventions, language_model);
     Json result = evaluate_dictionary(*loaded, language_model, text, options);
     if (!acting.empty()) result["interventions"] = acting;
@@ -158,7 +159,8 @@ void add_evaluate_command(CLI::App& group) {
                                     "held-out.txt --json runs/evaluation.json");
   app->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app->add_option("--dictionary", command->dictionary, "Folder made by dictionary train")->required();
-  app->add_option("--model", command->model, "Folder of the language model, or its .gguf file")->required();
+  app->add_option("--model", command->model.path, "Folder of the language model, or its .gguf file")->required();
+  add_model_options(*app, command->model);
   app->add_option("--text", command->text, "Text that neither of them was trained on")->required();
   app->add_option("--site", command->options.site, "Where in the network; by default where the dictionary was learnt");
   app->add_option("--tokens", command->options.tokens, "Tokens of the text")->capture_default_str();

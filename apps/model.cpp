@@ -173,13 +173,14 @@ void add_to(Json& result, const Interventions& interventions) {
 
 struct EvaluateModel {
   CommonOptions common;
-  fs::path folder, text, baseline;
+  fs::path text, baseline;
+  ModelOptions options;
   InterventionOptions interventions;
   int64_t tokens = 0, batch = 8192;
 
   void run() const {
     apply(common);
-    const LanguageModel model = load_on(folder, common);
+    const LanguageModel model = load_on(options, common);
     Interventions acting = load_interventions(interventions, *model.network, Passes::kWholeContexts);
     const TextLoss loss = evaluate(model, open_corpus(text), batch, tokens, acting.list().empty() ? nullptr : &acting);
     Json result = {{"tokens", loss.tokens},
@@ -212,17 +213,19 @@ struct EvaluateModel {
 
 struct GenerateText {
   CommonOptions common;
-  fs::path folder;
+  ModelOptions model_options;
   std::string prompt;
+  bool greedy = false, no_echo = false;
   InterventionOptions interventions;
   GenerateOptions options;
 
   void run() {
     apply(common);
-    const LanguageModel model = load_on(folder, common);
+    const LanguageModel model = load_on(model_options, common);
     options.seed = common.seed;
+    if (greedy) options.temperature = 0;
     Interventions acting = load_interventions(interventions, *model.network, Passes::kOneContext);
-    fmt::print("{}", prompt);
+    if (!no_echo) fmt::print("{}", prompt);
     const std::string text = generate(model, prompt, options, acting, [](std::string_view piece) {
       fmt::print("{}", piece);
       std::fflush(stdout);
@@ -272,7 +275,8 @@ void add_evaluate(CLI::App& group) {
   auto work = std::make_shared<EvaluateModel>();
   CLI::App* const command = add_command(group, "evaluate", "Measure how well a model predicts a text",
                                         "sememe model evaluate models/english --text book.txt --json result.json");
-  command->add_option("folder", work->folder, "The model's folder, or its .gguf file")->required();
+  command->add_option("folder", work->options.path, "The model's folder, or its .gguf file")->required();
+  add_model_options(*command, work->options);
   command->add_option("--text", work->text, "The text: .txt, .jsonl, plain or compressed")->required();
   command->add_option("--tokens", work->tokens, "Stop after about this many tokens; 0 reads all")
       ->check(CLI::NonNegativeNumber)
@@ -288,7 +292,8 @@ void add_generate(CLI::App& group) {
   auto work = std::make_shared<GenerateText>();
   CLI::App* const command = add_command(group, "generate", "Continue a text",
                                         "sememe model generate models/english --prompt 'The sea is' --tokens 40");
-  command->add_option("folder", work->folder, "The model's folder, or its .gguf file")->required();
+  command->add_option("folder", work->model_options.path, "The model's folder, or its .gguf file")->required();
+  command->add_flag("--float32", work->model_options.float32, "Run a .gguf file in float32 rather than in its own precision, which is faster");
   command->add_option("--prompt", work->prompt, "The text to continue")->required();
   command->add_option("--tokens", work->options.tokens, "At most this many new tokens")
       ->check(CLI::NonNegativeNumber)
@@ -299,6 +304,11 @@ void add_generate(CLI::App& group) {
   command->add_option("--top-k", work->options.top_k, "Draw among this many most likely tokens; 0 keeps all")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  command->add_option("--top-p", work->options.top_p, "Then draw among the likeliest of these that hold this much of their probability")
+      ->capture_default_str();
+  command->add_flag("--greedy", work->greedy, "The same as --temperature 0");
+  command->add_option("--stop", work->options.stops, "End before this text appears; several may be given")->allow_extra_args(false);
+  command->add_flag("--no-echo", work->no_echo, "Print the continuation alone, without the prompt");
   add_intervention_options(*command, work->interventions);
   add_common_options(*command, work->common);
   command->callback([work] { work->run(); });

@@ -64,7 +64,8 @@ std::string name_of_folder(const fs::path& folder) { return (folder.has_filename
 
 struct SteerCommand {
   CommonOptions common;
-  fs::path dictionary, model, description, save;
+  fs::path dictionary, description, save;
+  ModelOptions model;
   SteeringOptions options;
   std::optional<int64_t> latent;
   std::vector<Edit> edits;  ///< in the order of the command line
@@ -160,7 +161,8 @@ void add_steer_command(CLI::App& group) {
                                     "--strength 2 --prompt \"The old house\"\n  sememe dictionary steer --dictionary runs/topk --model "
                                     "models/english --add 17=2 --ablate 9 --prompt \"The old house\" --save runs/edits.json");
   app->add_option("--dictionary", command->dictionary, "Folder made by dictionary train")->required();
-  app->add_option("--model", command->model, "Folder of the language model, or its .gguf file")->required();
+  app->add_option("--model", command->model.path, "Folder of the language model, or its .gguf file")->required();
+  add_model_options(*app, command->model);
   app->add_option("--latent", command->latent, "Number of the latent whose direction is added");
   app->add_option("--strength", options.strengths,
                   "How much, in units of what the latent adds where it fires strongly (without a description: of the mean norm at "
@@ -191,7 +193,8 @@ void add_steer_command(CLI::App& group) {
 
 struct DoseCommand {
   CommonOptions common;
-  fs::path dictionary, model, description;
+  fs::path dictionary, description;
+  ModelOptions model;
   std::vector<int64_t> latents;
   std::vector<double> strengths;
   DoseOptions options;
@@ -271,7 +274,8 @@ void add_dose_command(CLI::App& group) {
                                     "sememe dictionary dose --dictionary runs/topk --model models/english --latent 17 --latent 40 "
                                     "--text held-out.txt --json runs/dose.json");
   app->add_option("--dictionary", command->dictionary, "Folder made by dictionary train")->required();
-  app->add_option("--model", command->model, "Folder of the language model, or its .gguf file")->required();
+  app->add_option("--model", command->model.path, "Folder of the language model, or its .gguf file")->required();
+  add_model_options(*app, command->model);
   app->add_option("--latent", command->latents, "Number of a latent; several are also compared")->required();
   app->add_option("--text", options.text, "Text to measure predictions on; by default the prompt");
   app->add_option("--prompt", options.prompt, "Text to continue; by default beginnings taken from the text");

@@ -25,7 +25,7 @@ std::string fingerprint(const std::filesystem::path& path) {
 }
 
 std::string weights_fingerprint(const std::filesystem::path& folder) {
-  const std::filesystem::path weights = folder / "model.safetensors";
+  const std::filesystem::path weights = folder.extension() == ".gguf" ? folder : folder / "model.safetensors";
   return std::filesystem::exists(weights) ? fingerprint(weights) : "";
 }
 
@@ -33,11 +33,12 @@ Json origin_of(const LanguageModel& model, const std::filesystem::path& text, co
   Json origin{{"model", model.folder.string()},
               {"model_fingerprint", weights_fingerprint(model.folder)},
               {"site", options.site},
-              {"context", model.network->config().context},
+              {"context", model.text_context()},
               {"text", text.filename().string()},
               {"text_fingerprint", fingerprint(text)},
               {"tokens", options.tokens},
               {"batch_tokens", options.batch_tokens}};
+  if (!model.network->has_gradients()) origin["precision"] = "of the file";
   if (!options.interventions.empty()) origin["interventions"] = options.interventions;
   if (const std::vector<Site> sites = find_sites(*model.network, options.site); sites.size() > 1)
     for (const Site& site : sites) origin["parts"].push_back(site.width);
@@ -102,7 +103,7 @@ SiteActivations differentiate_at(Network& network, const std::string& site, cons
 }
 
 TokenContexts open_contexts(const LanguageModel& model, const std::filesystem::path& text, int64_t batch_tokens) {
-  const int64_t context = model.network->config().context;
+  const int64_t context = model.text_context();
   return TokenContexts(open_corpus(text), model.tokenizer, context, std::max(batch_tokens, context));
 }
 
@@ -111,6 +112,8 @@ int64_t capture(const LanguageModel& model, const std::filesystem::path& text, c
   int64_t width = 0;
   for (const Site& site : find_sites(*model.network, options.site)) width += site.width;
   if (options.tokens < 1) fail_usage("--tokens {}: give at least 1", options.tokens);
+  if (options.gradients && !model.network->has_gradients())
+    fail("{}: runs in the file's own precision, which has no gradients; load it in float32", model.folder.string());
   TokenContexts contexts = open_contexts(model, text, options.batch_tokens);
   ActivationWriter writer(folder, {.width = width, .gradients = options.gradients, .half = options.half,
                                    .origin = origin_of(model, text, options)});

@@ -17,6 +17,8 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
+
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -110,6 +112,7 @@ class InterveneSite : public SiteVisitor {
   InterveneSite(const Intervention& intervention, const Dictionary& dictionary, Passes passes = Passes::kOneContext);
 
   torch::Tensor visit(const Site& site, torch::Tensor value) override;
+  bool wants(const Site& site) const override { return site.name == site_; }
   /// Rows visited so far, without those left as they are for being an end-of-text.
   int64_t edited() const { return edited_; }
 
@@ -135,6 +138,9 @@ class Interventions : public SiteVisitor {
                 Passes passes);
 
   torch::Tensor visit(const Site& site, torch::Tensor value) override;
+  bool wants(const Site& site) const override {
+    return std::any_of(visitors_.begin(), visitors_.end(), [&](const InterveneSite& visitor) { return visitor.wants(site); });
+  }
   const std::vector<Intervention>& list() const { return interventions_; }
 
  private:

@@ -24,7 +24,7 @@ LabelledTokens label_tokens(const LanguageModel& model, std::span<const std::str
   for (size_t i = 0; i < sentences.size(); ++i) {
     std::vector<int32_t> ids = model.tokenizer.encode(sentences[i]);
     if (ids.empty()) fail("sentence {} has no tokens", i);
-    ids.resize(std::min<size_t>(ids.size(), model.network->config().context - 1));
+    ids.resize(std::min<size_t>(ids.size(), model.text_context() - 1));
     std::vector<int64_t> inputs = {model.tokenizer.end_of_text()};
     inputs.insert(inputs.end(), ids.begin(), ids.end());
     RecordSite record(site, true);

@@ -3,7 +3,7 @@
 namespace sememe {
 
 torch::Tensor logit_lens(const LanguageModel& model, const Site& site, const torch::Tensor& directions) {
-  const Transformer& network = *model.network;
+  const DecoderNetwork& network = *model.network;
   // Only what is added to the residual stream is read by the head.
   if (site.width != network.head().size(1) || site.name.ends_with(".act")) return {};
   const torch::Tensor rows = directions.to(network.head().device());

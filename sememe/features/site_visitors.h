@@ -24,9 +24,10 @@ class RecordSite : public SiteVisitor {
   RecordSite(std::string_view joined, bool stop) : names_(split_sites(joined)), stop_(stop) {}
 
   torch::Tensor visit(const Site& site, torch::Tensor value) override {
-    if (std::find(names_.begin(), names_.end(), site.name) != names_.end()) values_.push_back(value);
+    if (wants(site)) values_.push_back(value);
     return value;
   }
+  bool wants(const Site& site) const override { return std::find(names_.begin(), names_.end(), site.name) != names_.end(); }
   bool finished() const override { return stop_ && values_.size() == names_.size(); }
   torch::Tensor value() const { return values_.size() == 1 ? values_[0] : torch::cat(values_, -1); }
 
@@ -76,11 +77,12 @@ class ReplaceSite : public SiteVisitor {
       : names_(split_sites(joined)), replacement_(std::move(replacement)), where_(where.unsqueeze(-1)) {}
 
   torch::Tensor visit(const Site& site, torch::Tensor value) override {
-    if (std::find(names_.begin(), names_.end(), site.name) == names_.end()) return value;
+    if (!wants(site)) return value;
     const torch::Tensor part = names_.size() == 1 ? replacement_ : replacement_.narrow(-1, begin_, value.size(-1));
     begin_ += value.size(-1);
     return torch::where(where_, part, value);
   }
+  bool wants(const Site& site) const override { return std::find(names_.begin(), names_.end(), site.name) != names_.end(); }
 
  private:
   std::vector<std::string> names_;

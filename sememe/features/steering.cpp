@@ -85,7 +85,7 @@ torch::Tensor prompt_ids(const LanguageModel& model, const std::string& prompt) 
   for (const int32_t id : model.tokenizer.encode(prompt)) ids.push_back(id);
   if (const int64_t context = model.network->config().context; static_cast<int64_t>(ids.size()) > context)
     fail("the prompt has {} tokens but the model's context is {}; give a shorter one", ids.size(), context);
-  return torch::tensor(ids, torch::kInt64).unsqueeze(0).to(model.network->head().device());
+  return torch::tensor(ids, torch::kInt64).unsqueeze(0).to(model.network->device());
 }
 
 SteeringUnit unit_of_description(const Dictionary& dictionary, int64_t latent, double typical_maximum) {

@@ -460,13 +460,15 @@ QuantizedTransformer::QuantizedTransformer(const std::filesystem::path& path, in
     const std::string what = error.what();
     fail("{}{}", what.starts_with(path.string()) ? "" : path.string() + ": ", what);
   }
-  embedding_ = &parameters.tensor("embedding");
+  embedding_ = &parameters.tensor("embedding"), head_tensor_ = &parameters.tensor(head);
   norm_ = parameters.vector("norm");
   for (const bool local : {false, true}) rotations_[local].frequencies = rotary_frequencies(config_, local);
   pass_ = std::make_unique<Pass>(*this);
 }
 
 QuantizedTransformer::~QuantizedTransformer() = default;
+
+std::vector<float> QuantizedTransformer::head_weights() const { return dequantize(*head_tensor_); }
 
 void QuantizedTransformer::extend_rotation(int64_t tokens) {
   if (tokens <= rotated_tokens_) return;

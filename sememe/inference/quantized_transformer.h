@@ -58,6 +58,10 @@ class QuantizedTransformer {
   /// Bytes of the repacked weights, which decoding one token reads once.
   int64_t weight_bytes() const { return weight_bytes_; }
 
+  /// The output matrix [vocabulary, width] and the last norm's weights [width], in float32.
+  std::vector<float> head_weights() const;
+  const std::vector<float>& norm_weights() const { return norm_; }
+
   /// Runs new tokens of one or more sequences. Activations are quantised to bytes in blocks of 32 where weights are; sums are float32. Rows do not
   /// depend on each other but through the caches, so what else runs in the pass changes nothing.
   /// @return logits [sequences, vocabulary] of each run's last token, or [all tokens, vocabulary]; empty if the visitor finished first. They stay
@@ -76,7 +80,7 @@ class QuantizedTransformer {
   std::vector<Site> sites_;
   std::unique_ptr<PanelMemory> memory_;
   std::vector<Block> blocks_;
-  const GgufTensor* embedding_ = nullptr;
+  const GgufTensor *embedding_ = nullptr, *head_tensor_ = nullptr;
   std::vector<float> norm_;
   std::optional<PanelMatrix> head_;
   int64_t weight_bytes_ = 0;

@@ -1,5 +1,6 @@
 #include "sememe/kernels/panels.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -36,6 +37,9 @@ struct Layout {
 };
 
 #define SEMEME_X86_BYTES (HWY_TARGET <= HWY_SSSE3 && HWY_ARCH_X86)
+
+// Rows of activations that stay in the cache while a thread's panels pass by.
+constexpr int64_t kTokensAtOnce = 128;
 
 /// Whether products of whole bytes with signed ones are exact in one step. Before VNNI, 255 x 127 twice does not fit 16 bits.
 constexpr bool kWholeBytes = HWY_TARGET <= HWY_AVX3_DL || !SEMEME_X86_BYTES;
@@ -192,17 +196,20 @@ template <class L>
 void all_products(const uint8_t* matrix, int64_t panels, const QuantizedRows& rows, int64_t first, int64_t last, float* out, int64_t stride) {
   const int64_t blocks = rows.width / 32, panel_bytes = blocks / L::kUnitBlocks * L::kUnitBytes;
   const auto lanes = static_cast<int64_t>(hn::Lanes(Ints()));
-  for (int64_t panel = 0; panel < panels; ++panel) {
-    for (int64_t lane = 0; lane < kPanelRows; lane += lanes) {
-      const auto tokens = [&]<int kTokens>(int64_t t) HWY_ATTR {
-        products<L, kTokens>(matrix + panel * panel_bytes, lane, blocks, rows.codes.data() + t * rows.width, rows.scales.data() + t * blocks,
-                             rows.sums.data() + t * blocks * 2, out + t * stride + panel * kPanelRows + lane, stride);
-      };
-      int64_t t = first;
-      for (; t + 8 <= last; t += 8) tokens.template operator()<8>(t);
-      if (t + 4 <= last) tokens.template operator()<4>(t), t += 4;
-      if (t + 2 <= last) tokens.template operator()<2>(t), t += 2;
-      if (t < last) tokens.template operator()<1>(t);
+  for (int64_t from = first; from < last; from += kTokensAtOnce) {
+    const int64_t to = std::min(last, from + kTokensAtOnce);
+    for (int64_t panel = 0; panel < panels; ++panel) {
+      for (int64_t lane = 0; lane < kPanelRows; lane += lanes) {
+        const auto tokens = [&]<int kTokens>(int64_t t) HWY_ATTR {
+          products<L, kTokens>(matrix + panel * panel_bytes, lane, blocks, rows.codes.data() + t * rows.width, rows.scales.data() + t * blocks,
+                               rows.sums.data() + t * blocks * 2, out + t * stride + panel * kPanelRows + lane, stride);
+        };
+        int64_t t = from;
+        for (; t + 8 <= to; t += 8) tokens.template operator()<8>(t);
+        if (t + 4 <= to) tokens.template operator()<4>(t), t += 4;
+        if (t + 2 <= to) tokens.template operator()<2>(t), t += 2;
+        if (t < to) tokens.template operator()<1>(t);
+      }
     }
   }
 }

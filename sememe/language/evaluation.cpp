@@ -18,8 +18,8 @@ double TextLoss::bits_per_byte() const { return nats / std::log(2.0) / static_ca
 TextLoss evaluate(const LanguageModel& model, std::unique_ptr<Corpus> corpus, int64_t batch_tokens, int64_t max_tokens,
                   SiteVisitor* visitor) {
   torch::NoGradGuard no_grad;
-  const int64_t context = model.network->config().context;
-  const torch::Device device = model.network->head().device();
+  const int64_t context = model.text_context();
+  const torch::Device device = model.network->device();
   TokenContexts contexts(std::move(corpus), model.tokenizer, context, std::max(batch_tokens, context), (context - 1) / 2);
   std::vector<int64_t> token_bytes(model.tokenizer.size());
   for (size_t id = 0; id < token_bytes.size(); ++id)
@@ -29,7 +29,7 @@ TextLoss evaluate(const LanguageModel& model, std::unique_ptr<Corpus> corpus, in
   Progress progress("evaluate", max_tokens, "tokens");
   while (const std::optional<TokenBatch> batch = contexts.next()) {
     const Batch inputs{batch->tokens.to(device), batch->targets.to(device)};
-    SiteVisitor nobody;
+    NoVisitor nobody;
     const torch::Tensor logits = model.network->forward(inputs, visitor == nullptr ? nobody : *visitor);
     total.nats += model.network->loss(logits, inputs).item<double>() * static_cast<double>(batch->valid_tokens);
     total.tokens += batch->valid_tokens;

@@ -4,10 +4,15 @@
 
 #include "sememe/base/error.h"
 #include "sememe/formats/gguf.h"
+#include "sememe/language/quantized_network.h"
 
 namespace sememe {
 
-LanguageModel load_gguf(const std::filesystem::path& path) {
+LanguageModel load_gguf(const std::filesystem::path& path, Precision precision) {
+  if (precision == Precision::kFile) {
+    const auto network = std::make_shared<QuantizedNetwork>(path);
+    return {network, Tokenizer::of_gguf(network->file()), path};
+  }
   const GgufFile file(path);
   const auto [config, places] = describe_gguf(file);
   const Tokenizer tokenizer = Tokenizer::of_gguf(file);

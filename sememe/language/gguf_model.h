@@ -1,5 +1,5 @@
 #pragma once
-// Language models in GGUF files, as llama.cpp makes and runs them, here in float32 in LibTorch: with sites and gradients.
+// Language models in GGUF files, as llama.cpp makes and runs them: in float32 in LibTorch, with gradients, or in the file's own precision.
 
 #include <filesystem>
 
@@ -10,6 +10,6 @@ namespace sememe {
 /// Reads a model of the architecture "llama" (Llama 1 and 2, SmolLM and its like) whose tokenizer is byte-level BPE. Every tensor of the file
 /// is used or refused: nothing is guessed.
 /// @throws Error naming the file and the key or tensor that is missing, malformed or not supported
-LanguageModel load_gguf(const std::filesystem::path& path);
+LanguageModel load_gguf(const std::filesystem::path& path, Precision precision);
 
 }  // namespace sememe

@@ -53,8 +53,8 @@ Json config_to_json(const TransformerConfig& config, const Tokenizer& tokenizer,
   return json;
 }
 
-LanguageModel LanguageModel::load(const std::filesystem::path& folder) {
-  if (folder.extension() == ".gguf") return load_gguf(folder);
+LanguageModel LanguageModel::load(const std::filesystem::path& folder, Precision precision) {
+  if (folder.extension() == ".gguf") return load_gguf(folder, precision);
   if (!std::filesystem::is_directory(folder))
     fail("{}: there is no such folder; give one that holds config.json, model.safetensors and tokenizer.json, or a .gguf file", folder.string());
   const std::filesystem::path place = folder / "config.json";
@@ -73,6 +73,7 @@ LanguageModel LanguageModel::load(const std::filesystem::path& folder) {
 
 void LanguageModel::write_files(const std::filesystem::path& target, torch::ScalarType weights) const {
   if (weights != torch::kFloat32 && weights != torch::kFloat16) fail_usage("weights are saved as float32 or float16");
+  if (!network->has_gradients()) fail("{}: runs in the file's own precision and cannot be saved", folder.string());
   torch::NoGradGuard no_grad;
   const auto parameters = network->named_parameters();
   const ParameterShapes shapes(network->config());

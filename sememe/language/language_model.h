@@ -3,6 +3,7 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -17,17 +18,27 @@
 
 namespace sememe {
 
+/// In which numbers a model of a GGUF file works.
+enum class Precision {
+  kFloat32,  ///< in LibTorch, with gradients
+  kFile      ///< the file's own, in the quantised engine, without
+};
+
 struct LanguageModel {
-  std::shared_ptr<Transformer> network;
+  std::shared_ptr<DecoderNetwork> network;
   Tokenizer tokenizer;
   std::filesystem::path folder;
+  int64_t context = 0;  ///< tokens of a context where text is cut into contexts; 0: see text_context()
 
-  /// Reads a bundle or a Hugging Face folder of the GPT-2 or Llama family, or a GGUF file of the latter; weights become float32.
+  /// `context`, or the network's own, but at most 1,024: longer ones cost much and say little more about what tokens mean.
+  int64_t text_context() const { return std::min(context > 0 ? context : int64_t{1024}, network->config().context); }
+
+  /// Reads a bundle or a Hugging Face folder of the GPT-2 or Llama family, or a GGUF file of the latter; a folder's weights become float32.
   /// @throws Error naming the file and key that is missing, malformed or not supported
-  static LanguageModel load(const std::filesystem::path& folder);
+  static LanguageModel load(const std::filesystem::path& folder, Precision precision = Precision::kFloat32);
   /// Writes the folder, whole or not at all, in Hugging Face's names so that `transformers` loads it.
   /// @param weights element type of the weights on disk: float32 or float16
-  /// @throws Error if the network is of neither family
+  /// @throws Error if the network is of neither family, or runs in a file's own precision
   void save(const std::filesystem::path& folder, torch::ScalarType weights = torch::kFloat32) const;
   /// As save, into a folder that exists, file by file.
   void write_files(const std::filesystem::path& folder, torch::ScalarType weights = torch::kFloat32) const;
@@ -46,10 +57,12 @@ struct GenerateOptions {
   int64_t top_k = 50;        ///< 0 keeps all
   uint64_t seed = 1;
   double top_p = 1.0;        ///< then of these only the likeliest that hold this much of their probability; 1 keeps all
+  std::vector<std::string> stops = {};  ///< the text ends before the first of these that appears
 };
 
 /// Continues `prompt` with the KV cache until end-of-text, `tokens` or the end of the context; the visitor sees the prompt (after
-/// an end-of-text token) once and then each new token ([1, 1, width] at a site). `on_text` gets each piece as it is decided.
+/// an end-of-text token) once and then each new token ([1, 1, width] at a site). `on_text` gets each piece as it is decided, which
+/// is later where it may be the beginning of a stop.
 /// @returns the continuation
 /// @throws Error if the prompt does not fit the context
 std::string generate(const LanguageModel& model, const std::string& prompt, const GenerateOptions& options,

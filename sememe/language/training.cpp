@@ -107,14 +107,12 @@ class Workshop {
       note("reading the corpus as tokens");
       pack_tokens(*open_corpus(train_), tokenizer, ids);
     }
-    LanguageModel model{std::make_shared<Transformer>(recipe_.network), tokenizer, out_};
-    if (tokenizer.size() != recipe_.network.vocabulary) {
-      TransformerConfig smaller = recipe_.network;  // a short text may not have as many merges as were asked for
-      smaller.vocabulary = tokenizer.size();
-      model.network = std::make_shared<Transformer>(smaller);
-    }
+    TransformerConfig config = recipe_.network;
+    config.vocabulary = tokenizer.size();  // a short text may not have as many merges as were asked for
+    const auto network = std::make_shared<Transformer>(config);
+    const LanguageModel model{network, tokenizer, out_};
     PackedTokens packed(ids, recipe_.network.context, recipe_.seed);
-    const TrainingResult result = train_on(*model.network, packed);
+    const TrainingResult result = train_on(*network, packed);
     return finish(model, packed, result);
   }
 

@@ -186,9 +186,12 @@ torch::Tensor Transformer::run(const torch::Tensor& inputs, SiteVisitor& visitor
     stream = pass(sites_[site++], stream + mlp, visitor);
   }
   if (visitor.finished()) return {};
-  const torch::Tensor normed = pass(sites_[site], final_norm(stream), visitor);
+  torch::Tensor normed = pass(sites_[site], final_norm(stream), visitor);
   if (visitor.finished()) return {};
-  if (cache) cache->tokens += inputs.size(1);
+  if (cache) {
+    cache->tokens += inputs.size(1);
+    normed = normed.narrow(1, inputs.size(1) - 1, 1);
+  }
   return torch::linear(normed, head());
 }
 
@@ -198,11 +201,6 @@ torch::Tensor Transformer::forward(const Batch& batch, SiteVisitor& visitor, Key
   cache.keys.resize(config_.layers);
   cache.values.resize(config_.layers);
   return run(batch.inputs, visitor, &cache);
-}
-
-torch::Tensor Transformer::loss(const torch::Tensor& logits, const Batch& batch) const {
-  return torch::nn::functional::cross_entropy(logits.view({-1, config_.vocabulary}), batch.targets.reshape({-1}),
-                                              torch::nn::functional::CrossEntropyFuncOptions().ignore_index(-100));
 }
 
 torch::Tensor Transformer::head() const { return config_.tied_head ? embedding_ : head_; }

@@ -8,39 +8,23 @@
 #include <string>
 #include <vector>
 
-#include "sememe/families/transformer_config.h"
-#include "sememe/network/network.h"
+#include "sememe/language/decoder_network.h"
 
 namespace sememe {
 
-/// Keys and values of the tokens seen so far, per layer [batch, key_value_heads, tokens, head_width].
-struct KeyValueCache {
-  std::vector<torch::Tensor> keys, values;
-  int64_t tokens = 0;
-};
-
-/// Sites, in order: "embedding" (the residual stream before block 0), then for each block i "blocks.i.attention" (its output, added to
-/// the stream), "blocks.i.mlp.input" (the stream behind the MLP's norm), "blocks.i.mlp.act" (its hidden activations), "blocks.i.mlp" (its
-/// output), "blocks.i.output" (the residual stream after the block), and "norm" (what the head reads).
-class Transformer : public Network {
+class Transformer : public DecoderNetwork {
  public:
   /// @throws Error as check_config
   explicit Transformer(TransformerConfig config);
   /// Random weights from the stream (seed, "init/<parameter name>").
   void initialize(uint64_t seed);
 
-  const TransformerConfig& config() const { return config_; }
+  const TransformerConfig& config() const override { return config_; }
   const std::vector<Site>& sites() const override { return sites_; }
-  /// inputs [batch, tokens] int64 -> logits [batch, tokens, vocabulary]
   torch::Tensor forward(const Batch& batch, SiteVisitor& visitor) override;
-  /// As forward, continuing after the tokens in `cache`, which it extends.
-  torch::Tensor forward(const Batch& batch, SiteVisitor& visitor, KeyValueCache& cache);
-  /// Mean next-token cross-entropy in nats; targets [batch, tokens] int64, -100 is left out.
-  torch::Tensor loss(const torch::Tensor& logits, const Batch& batch) const override;
-  /// Output matrix [vocabulary, width], for the logit lens.
-  torch::Tensor head() const;
-  /// The last norm applied to rows of the residual stream [n, width].
-  torch::Tensor final_norm(const torch::Tensor& rows) const;
+  torch::Tensor forward(const Batch& batch, SiteVisitor& visitor, KeyValueCache& cache) override;
+  torch::Tensor head() const override;
+  torch::Tensor final_norm(const torch::Tensor& rows) const override;
 
  private:
   struct Block;

@@ -25,8 +25,15 @@ class SiteVisitor {
   virtual ~SiteVisitor() = default;
   /// Called with the tensor at `site`; what it returns flows on. The default is the identity and costs nothing.
   virtual torch::Tensor visit(const Site& site, torch::Tensor value) { return value; }
+  /// Whether visit() may do anything at `site`; asked only where handing a tensor over costs something.
+  virtual bool wants(const Site& site) const { return true; }
   /// True once nothing after this site is wanted: forward() then stops and returns an undefined tensor.
   virtual bool finished() const { return false; }
+};
+
+/// Sees nothing and changes nothing.
+struct NoVisitor : SiteVisitor {
+  bool wants(const Site& site) const override { return false; }
 };
 
 /// What a network is given: `inputs` (for a language model token ids [batch, context] int64) and, where there are any,
@@ -55,6 +62,13 @@ class Network : public torch::nn::Module {
   torch::Tensor pass(const Site& site, torch::Tensor value, SiteVisitor& visitor) const {
     for (const std::shared_ptr<SiteVisitor>& each : visitors_) value = each->visit(site, std::move(value));
     return visitor.visit(site, std::move(value));
+  }
+
+  /// Whether any visitor wants what pass() would show.
+  bool is_visited(const Site& site, const SiteVisitor& visitor) const {
+    for (const std::shared_ptr<SiteVisitor>& each : visitors_)
+      if (each->wants(site)) return true;
+    return visitor.wants(site);
   }
 
  private:
