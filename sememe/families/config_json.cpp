@@ -90,7 +90,7 @@ TransformerConfig common_config(const Json& json, std::string_view where) {
   return config;
 }
 
-void read_local_layers(const Json& json, int64_t window, bool (*local)(const Json& json, int64_t layer), TransformerConfig& config,
+void read_local_layers(const Json& json, int64_t window, const std::function<bool(int64_t layer)>& local, TransformerConfig& config,
                        std::string_view where) {
   const Json types = json.contains("layer_types") ? json.at("layer_types") : Json();
   if (!types.is_null() && (!types.is_array() || static_cast<int64_t>(types.size()) != config.layers))
@@ -99,7 +99,7 @@ void read_local_layers(const Json& json, int64_t window, bool (*local)(const Jso
   std::vector<bool> layers(config.layers);
   for (int64_t i = 0; i < config.layers; ++i) {
     if (types.is_null()) {
-      layers[i] = local(json, i);
+      layers[i] = local(i);
     } else if (types[i] != "sliding_attention" && types[i] != "full_attention") {
       fail("{}: \"layer_types\" has {}, which is not supported", where, types[i].dump().substr(0, 80));
     } else {

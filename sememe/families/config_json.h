@@ -2,8 +2,10 @@
 // What config.json files of all families have in common.
 
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "sememe/base/json.h"
@@ -34,7 +36,7 @@ void read_rope_object(const Json& rope, TransformerConfig& config, const std::st
 TransformerConfig common_config(const Json& json, std::string_view where);
 
 /// Which layers are local: "layer_types", or where there is none what `local` says of the layer.
-void read_local_layers(const Json& json, int64_t window, bool (*local)(const Json& json, int64_t layer), TransformerConfig& config,
+void read_local_layers(const Json& json, int64_t window, const std::function<bool(int64_t layer)>& local, TransformerConfig& config,
                        std::string_view where);
 
 }  // namespace sememe

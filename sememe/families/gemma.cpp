@@ -48,7 +48,7 @@ TransformerConfig gemma2_from_json(const Json& json, std::string_view where) {
   config.final_softcap = softcap_member(json, "final_logit_softcapping", 30.0, where);
   read_rotary(json, config, where);
   const int64_t window = size_member(json, "sliding_window", 4096, where);
-  read_local_layers(json, window, [](const Json&, int64_t layer) { return layer % 2 == 0; }, config, where);
+  read_local_layers(json, window, [](int64_t layer) { return layer % 2 == 0; }, config, where);
   return config;
 }
 
@@ -58,12 +58,14 @@ void read_gemma3_rotary(const Json& json, TransformerConfig& config, std::string
   config.local_rotary_base = json_member_or<double>(json, "rope_local_base_freq", 10000.0, where);
   if (!json.contains("rope_parameters") || !json.at("rope_parameters").is_object() || json.at("rope_parameters").contains("rope_type"))
     return read_rotary(json, config, where);
+  only(json, "rope_scaling", {}, where);
   for (const auto& [kind, rope] : json.at("rope_parameters").items()) {
     const std::string place = fmt::format("{}: \"rope_parameters\": \"{}\"", where, kind);
     TransformerConfig read = config;
     if (kind == "sliding_attention") read.rotary_base = config.local_rotary_base;
     if (!rope.is_object() || (kind != "full_attention" && kind != "sliding_attention")) fail("{} is not supported", place);
     read_rope_object(rope, read, place);
+    only(rope, "partial_rotary_factor", {1.0}, place);
     if (kind == "full_attention") {
       config.rotary_base = read.rotary_base;
       config.rotary_scaling = read.rotary_scaling;
@@ -82,7 +84,7 @@ TransformerConfig gemma3_from_json(const Json& json, std::string_view where) {
   read_gemma3_rotary(json, config, where);
   const int64_t window = size_member(json, "sliding_window", 4096, where);
   only(json, "sliding_window_pattern", {6}, where);
-  read_local_layers(json, window, [](const Json&, int64_t layer) { return layer % 6 != 5; }, config, where);
+  read_local_layers(json, window, [](int64_t layer) { return layer % 6 != 5; }, config, where);
   return config;
 }
 

@@ -55,7 +55,10 @@ TransformerConfig from_gguf(const GgufFile& file) {
 TensorNames gguf_names(const TransformerConfig& config) {
   TensorNames names = common_gguf_names(config);
   row_of(names, "block{}.query") = {"blk.{}.attn_qkv", {"block{}.query", "block{}.key", "block{}.value"}};
-  std::erase_if(names, [](const TensorPlace& row) { return row.parameters.front() == "block{}.key" || row.parameters.front() == "block{}.value"; });
+  std::erase_if(names, [](const TensorPlace& row) {
+    const std::string& first = row.parameters.front();
+    return first == "block{}.key" || first == "block{}.value";
+  });
   return names;
 }
 

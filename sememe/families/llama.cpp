@@ -33,7 +33,7 @@ TransformerConfig mistral_from_json(const Json& json, std::string_view where) {
   only(json, "layer_types", {}, where);
   if (json.contains("sliding_window") && json.at("sliding_window").is_null()) return config;
   const int64_t window = size_member(json, "sliding_window", 4096, where);
-  read_local_layers(json, window, [](const Json&, int64_t) { return true; }, config, where);
+  read_local_layers(json, window, [](int64_t) { return true; }, config, where);
   return config;
 }
 
@@ -67,8 +67,10 @@ Json to_json(const TransformerConfig& config) {
 
 TransformerConfig from_gguf(const GgufFile& file) {
   const GgufSettings settings(file);
+  const TransformerConfig config = settings.common("attention.layer_norm_rms_epsilon");
   settings.only("attention.sliding_window", 0);
-  return settings.common("attention.layer_norm_rms_epsilon");
+  settings.only("rope.dimension_count", config.head_width);  // pairs of rows are those of whole heads
+  return config;
 }
 
 TensorNames gguf_names(const TransformerConfig& config) {

@@ -52,7 +52,7 @@ TransformerConfig phi3_from_json(const Json& json, std::string_view where) {
   read_rotary(json, config, where);
   if (!json.contains("sliding_window") || json.at("sliding_window").is_null()) return config;
   const int64_t window = size_member(json, "sliding_window", {}, where);
-  read_local_layers(json, window, [](const Json&, int64_t) { return true; }, config, where);
+  read_local_layers(json, window, [](int64_t) { return true; }, config, where);
   return config;
 }
 

@@ -17,9 +17,8 @@ TransformerConfig read(const Json& json, std::string_view where) {
   const bool unlimited = json.contains("sliding_window") && json.at("sliding_window").is_null();
   if (!json_member_or<bool>(json, "use_sliding_window", false, where) || unlimited) return config;
   const int64_t window = size_member(json, "sliding_window", 4096, where);
-  json_member_or<int64_t>(json, "max_window_layers", 28, where);  // refused by name where it is no number
-  const auto upper = [](const Json& all, int64_t layer) { return layer >= json_member_or<int64_t>(all, "max_window_layers", 28, "config.json"); };
-  read_local_layers(json, window, upper, config, where);
+  const auto first = json_member_or<int64_t>(json, "max_window_layers", 28, where);
+  read_local_layers(json, window, [&](int64_t layer) { return layer >= first; }, config, where);
   return config;
 }
 

@@ -22,7 +22,7 @@ struct LanguageModel {
   Tokenizer tokenizer;
   std::filesystem::path folder;
 
-  /// Reads a bundle or a Hugging Face folder of the GPT-2 or Llama family, or a GGUF file of the latter; weights become float32.
+  /// Reads a bundle, a Hugging Face folder or a GGUF file of a family that sememe/families knows; weights become float32.
   /// @throws Error naming the file and key that is missing, malformed or not supported
   static LanguageModel load(const std::filesystem::path& folder);
   /// Writes the folder, whole or not at all, in Hugging Face's names so that `transformers` loads it.

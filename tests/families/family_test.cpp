@@ -15,15 +15,15 @@ namespace fs = std::filesystem;
 
 /// The smallest config.json of each family.
 std::map<std::string, Json> examples() {
-  const Json common = {{"vocab_size", 30}, {"max_position_embeddings", 12}, {"hidden_size", 8}, {"num_hidden_layers", 2},
+  const Json common = {{"vocab_size", 30}, {"max_position_embeddings", 12}, {"hidden_size", 8}, {"num_hidden_layers", 1},
                        {"num_attention_heads", 2}, {"num_key_value_heads", 1}, {"head_dim", 4}, {"intermediate_size", 10}};
   std::map<std::string, Json> all;
   for (const char* const name : {"llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi", "phi3"}) all[name] = common;
   all["gpt_neox"] = common;
   all["gpt_neox"]["num_key_value_heads"] = nullptr;
   all["gpt_neox"]["rotary_pct"] = 0.5;
-  all["gpt2"] = {{"vocab_size", 30}, {"n_positions", 12}, {"n_embd", 8}, {"n_layer", 2}, {"n_head", 2}};
-  all["opt"] = {{"vocab_size", 30}, {"max_position_embeddings", 12}, {"hidden_size", 8}, {"num_hidden_layers", 2}, {"num_attention_heads", 2},
+  all["gpt2"] = {{"vocab_size", 30}, {"n_positions", 12}, {"n_embd", 8}, {"n_layer", 1}, {"n_head", 2}};
+  all["opt"] = {{"vocab_size", 30}, {"max_position_embeddings", 12}, {"hidden_size", 8}, {"num_hidden_layers", 1}, {"num_attention_heads", 2},
                 {"ffn_dim", 10}};
   for (auto& [name, json] : all) json["model_type"] = name;
   return all;
@@ -90,14 +90,15 @@ TEST_F(Folder, OfEveryFamilyHasEachParameterInOnePlace) {
 TEST_F(Folder, LeftOverTensorsAreRefusedAndBuffersThatSayNothingAreNot) {
   const Json json = examples().at("llama");
   std::vector<std::string> names = names_for(json);
-  names.push_back("model.layers.1.self_attn.rotary_emb.inv_freq");
+  names.push_back("model.layers.0.self_attn.rotary_emb.inv_freq");
   describe(json, names);
-  names.push_back("model.layers.1.self_attn.q_proj.bias");
-  expect_words(message_of([&] { describe(json, names); }), {"model.safetensors", "model.layers.1.self_attn.q_proj.bias", "not supported"});
+  names.push_back("model.layers.0.self_attn.q_proj.bias");
+  expect_words(message_of([&] { describe(json, names); }), {"model.safetensors", "model.layers.0.self_attn.q_proj.bias", "not supported"});
 }
 
 TEST_F(Folder, NamesWithoutThePrefixAreFound) {
-  for (const auto& [family, prefix] : {std::pair<std::string, std::string>{"gpt2", "transformer."}, {"opt", "model."}, {"gpt_neox", "gpt_neox."}}) {
+  const std::map<std::string, std::string> prefixes = {{"gpt2", "transformer."}, {"opt", "model."}, {"gpt_neox", "gpt_neox."}};
+  for (const auto& [family, prefix] : prefixes) {
     std::vector<std::string> names = names_for(examples().at(family));
     for (std::string& name : names)
       if (name.starts_with(prefix)) name = name.substr(prefix.size());
@@ -119,8 +120,8 @@ TEST(Family, WhatANetworkDoesNotDoIsRefusedByKey) {
   refused("qwen2", "rope_scaling", {{"type", "yarn"}, {"factor", 4.0}});
   refused("gemma2", "hidden_activation", "silu");
   refused("gemma2", "query_pre_attn_scalar", 0);
-  refused("gemma2", "layer_types", {"full_attention"});
-  refused("gemma3_text", "layer_types", {"full_attention", "chunked_attention"});
+  refused("gemma2", "layer_types", {"full_attention", "full_attention"});
+  refused("gemma3_text", "layer_types", Json::array({"chunked_attention"}));
   refused("gemma3_text", "use_bidirectional_attention", true);
   refused("gemma3_text", "rope_parameters", {{"global", {{"rope_type", "default"}}}});
   refused("gemma3_text", "rope_parameters", {{"sliding_attention", {{"rope_type", "linear"}, {"factor", 2.0}}}});
@@ -133,10 +134,49 @@ TEST(Family, WhatANetworkDoesNotDoIsRefusedByKey) {
   refused("phi3", "rope_scaling", {{"type", "longrope"}});
 }
 
+TEST(Family, KeysOfOlderFilesMeanWhatThoseOfNewerOnesDo) {
+  const auto alike = [](const std::string& family, const Json& old_keys, const Json& new_keys) {
+    Json old_json = examples().at(family), new_json = old_json;
+    old_json.update(old_keys);
+    new_json.update(new_keys);
+    EXPECT_EQ(config_from_json(old_json, "old"), config_from_json(new_json, "new")) << old_keys;
+    EXPECT_NE(config_from_json(old_json, "old"), config_from_json(examples().at(family), "plain")) << old_keys;
+  };
+  alike("llama", {{"rope_theta", 77.0}, {"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}}},
+        {{"rope_parameters", {{"rope_type", "linear"}, {"factor", 2.0}, {"rope_theta", 77.0}}}});
+  alike("gpt_neox", {{"rotary_emb_base", 77.0}, {"rotary_pct", 1.0}},
+        {{"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 77.0}, {"partial_rotary_factor", 1.0}}}});
+  alike("gemma3_text", {{"rope_theta", 500.0}, {"rope_local_base_freq", 77.0}, {"rope_scaling", {{"rope_type", "linear"}, {"factor", 8.0}}}},
+        {{"rope_parameters", {{"full_attention", {{"rope_type", "linear"}, {"factor", 8.0}, {"rope_theta", 500.0}}},
+                              {"sliding_attention", {{"rope_type", "default"}, {"rope_theta", 77.0}}}}}});
+  alike("phi", {{"partial_rotary_factor", 1.0}}, {{"rope_parameters", {{"rope_type", "default"}, {"partial_rotary_factor", 1.0}}}});
+}
+
+TEST(Family, WindowsAreOfTheLayersThatThePublishedModelsHaveThemIn) {
+  const auto local = [](const std::string& family, int64_t layers, Json more) {
+    Json json = examples().at(family);
+    json["num_hidden_layers"] = layers;
+    json.update(more);
+    const TransformerConfig config = config_from_json(json, family);
+    EXPECT_EQ(config.window, config.local_layers.empty() ? 0 : 5);
+    return config.local_layers;
+  };
+  const Json five = {{"sliding_window", 5}};
+  EXPECT_EQ(local("gemma2", 3, five), (std::vector<bool>{true, false, true}));
+  EXPECT_EQ(local("gemma3_text", 7, five), (std::vector<bool>{true, true, true, true, true, false, true}));
+  EXPECT_EQ(local("mistral", 2, five), (std::vector<bool>{true, true}));
+  EXPECT_EQ(local("mistral", 2, {{"sliding_window", nullptr}}), std::vector<bool>());
+  EXPECT_EQ(local("qwen2", 2, five), std::vector<bool>());
+  EXPECT_EQ(local("qwen2", 3, {{"sliding_window", 5}, {"use_sliding_window", true}, {"max_window_layers", 2}}), (std::vector<bool>{false, false, true}));
+  EXPECT_EQ(local("qwen3", 2, {{"sliding_window", 5}, {"use_sliding_window", true}, {"layer_types", {"sliding_attention", "full_attention"}}}),
+            (std::vector<bool>{true, false}));
+}
+
 TEST(Family, AnUnknownOneListsThoseThereAre) {
   Json json = examples().at("llama");
   json["model_type"] = "t5";
-  expect_words(message_of([&] { config_from_json(json, "a/config.json"); }), {"a/config.json", "\"t5\"", "\"gemma2\", ", "\"qwen3\" are supported"});
+  expect_words(message_of([&] { config_from_json(json, "a/config.json"); }),
+               {"a/config.json", "\"t5\"", "\"gemma2\", ", "\"qwen3\" are supported"});
 }
 
 TEST(Family, WhatIsWrittenIsReadBack) {
@@ -145,7 +185,7 @@ TEST(Family, WhatIsWrittenIsReadBack) {
     EXPECT_EQ(config_from_json(describe_written(config).config_json, "here"), config);
   }
   TransformerConfig scaled = config_from_json(examples().at("llama"), "llama");
-  scaled.rotary_scaling = {.kind = RotaryScaling::Kind::kLlama3, .factor = 8, .low_factor = 2, .high_factor = 5, .original_context = 7, .divisors = {}};
+  scaled.rotary_scaling = {RotaryScaling::Kind::kLlama3, 8, 2, 5, 7, {}};
   EXPECT_EQ(config_from_json(describe_written(scaled).config_json, "here"), scaled);
 }
 

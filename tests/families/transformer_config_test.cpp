@@ -84,8 +84,11 @@ TEST(TransformerConfig, WhatCannotBeIsRefusedByName) {
   refused("position_offset", [](TransformerConfig& config) { config.position_offset = -1; });
   refused("local_rotary_base", [](TransformerConfig& config) { config.local_rotary_base = 0.5; });
   refused("divisors", [](TransformerConfig& config) { config.rotary_scaling.kind = RotaryScaling::Kind::kDivisors; });
-  refused("scaled by 0", [](TransformerConfig& config) { config.rotary_scaling = {.kind = RotaryScaling::Kind::kLinear, .factor = 0, .divisors = {}}; });
-  refused("low factor", [](TransformerConfig& config) { config.rotary_scaling = {.kind = RotaryScaling::Kind::kLlama3, .low_factor = 5, .divisors = {}}; });
+  refused("scaled by 0", [](TransformerConfig& config) { config.rotary_scaling.factor = 0; });
+  refused("low factor", [](TransformerConfig& config) {
+    config.rotary_scaling.kind = RotaryScaling::Kind::kLlama3;
+    config.rotary_scaling.low_factor = 5;
+  });
 }
 
 }  // namespace

@@ -90,13 +90,16 @@ def make_models():
         "mistral": (other(t.MistralConfig, sliding_window=7), plain),
         "mistral-unlimited": (other(t.MistralConfig, sliding_window=None, head_dim=10), plain),
         "qwen2": (other(t.Qwen2Config), plain),
-        "qwen2-tied-window": (other(t.Qwen2Config, tie_word_embeddings=True, use_sliding_window=True, sliding_window=5, max_window_layers=1), plain),
+        "qwen2-tied-window": (other(t.Qwen2Config, tie_word_embeddings=True, use_sliding_window=True, sliding_window=5,
+                                    max_window_layers=1), plain),
         "qwen3": (other(t.Qwen3Config, head_dim=10), plain),
         "gemma2": (other(t.Gemma2Config, head_dim=10, sliding_window=7, query_pre_attn_scalar=5, attn_logit_softcapping=2.0,
                          final_logit_softcapping=3.0), plain),
-        "gemma2-uncapped": (other(t.Gemma2Config, head_dim=10, sliding_window=7, attn_logit_softcapping=None, final_logit_softcapping=None), plain),
+        "gemma2-uncapped": (other(t.Gemma2Config, head_dim=10, sliding_window=7, attn_logit_softcapping=None,
+                                  final_logit_softcapping=None), plain),
         "gemma3": (other(t.Gemma3TextConfig, head_dim=10, sliding_window=7, num_hidden_layers=7, query_pre_attn_scalar=6), plain),
-        "gemma3-linear": (other(t.Gemma3TextConfig, head_dim=10, sliding_window=7, layer_types=["full_attention", "sliding_attention", "full_attention"],
+        "gemma3-linear": (other(t.Gemma3TextConfig, head_dim=10, sliding_window=7,
+                                layer_types=["full_attention", "sliding_attention", "full_attention"],
                                 rope_parameters={"full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000.0},
                                                  "sliding_attention": {"rope_type": "default", "rope_theta": 50.0}}), plain),
         "gpt-neox": (other(t.GPTNeoXConfig, hidden_size=32), plain),
@@ -128,7 +131,7 @@ def make_gguf_models():
         "gguf-q4_1": (llama_for_gguf(num_key_value_heads=1, rope_parameters={"rope_type": "default", "rope_theta": 77.0}), types.Q4_1, "gpt-2"),
         "gguf-head-16": (llama_for_gguf(head_dim=16, rms_norm_eps=1e-3), types.BF16, "smollm"),
         "gguf-llama-3": (llama_for_gguf(rope_parameters=LLAMA3_ROPE), types.F32, "gpt-2"),
-        "gguf-llama-linear": (llama_for_gguf(rope_parameters={"rope_type": "linear", "factor": 2.5, "rope_theta": 10000.0}), types.F32, "gpt-2"),
+        "gguf-llama-linear": (llama_for_gguf(rope_parameters={"rope_type": "linear", "factor": 2.5, "rope_theta": 10000.0}), types.F16, "gpt-2"),
         "gguf-qwen2": (other_for_gguf(t.Qwen2Config), types.Q8_0, "gpt-2"),
         "gguf-qwen3": (other_for_gguf(t.Qwen3Config, tie_word_embeddings=True), types.F32, "gpt-2"),
         "gguf-gemma2": (other_for_gguf(t.Gemma2Config, sliding_window=7, query_pre_attn_scalar=32, attn_logit_softcapping=2.0,
@@ -273,7 +276,8 @@ def check_gguf_refusals(comparison, sememe, tokenizer, work):
 
     ones = torch.ones(32).numpy()
     refused("a rule of splitting that is not known", "tokenizer.ggml.pre", "llama-bpe", rule="llama-bpe")
-    refused("a tensor without a place", "rope_factors_long.weight", more=[lambda writer: writer.add_tensor("rope_factors_long.weight", ones)])
+    refused("a tensor without a place", "rope_factors_long.weight",
+            more=[lambda writer: writer.add_tensor("rope_factors_long.weight", ones)])
     refused("divisors of rotary frequencies in another number", "rope_freqs.weight", "[31]", "[32]",
             more=[lambda writer: writer.add_tensor("rope_freqs.weight", ones[:31])])
     refused("scaled rotary positions", "llama.rope.scaling.type", "yarn", more=[lambda writer: writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)])
