@@ -1,13 +1,26 @@
 #include "sememe/families/config_json.h"
 
-#include <cmath>
+#include <algorithm>
+#include <utility>
 
 #include "sememe/base/error.h"
 
 namespace sememe {
 namespace {
 
-/// One of the objects that say how positions turn.
+void set_rotated_part(double part, TransformerConfig& config) {
+  config.rotary_width = part == 1.0 ? 0 : static_cast<int64_t>(static_cast<double>(config.head_width) * part);
+}
+
+void read_rotated_part(const Json& json, const char* key, TransformerConfig& config, std::string_view where) {
+  if (!json.contains(key) || json.at(key).is_null()) return;
+  const auto part = json_member<double>(json, key, where);
+  if (!(part > 0 && part <= 1)) fail("{}: \"{}\" is {}; it must be above 0, at most 1", where, key, part);
+  set_rotated_part(part, config);
+}
+
+}  // namespace
+
 void read_rope_object(const Json& rope, TransformerConfig& config, const std::string& where) {
   const auto type = json_member_or<std::string>(rope, "rope_type", json_member_or<std::string>(rope, "type", "default", where), where);
   RotaryScaling& scaling = config.rotary_scaling;
@@ -25,15 +38,6 @@ void read_rope_object(const Json& rope, TransformerConfig& config, const std::st
   }
   config.rotary_base = json_member_or<double>(rope, "rope_theta", config.rotary_base, where);
 }
-
-void read_rotated_part(const Json& json, const char* key, TransformerConfig& config, std::string_view where) {
-  if (!json.contains(key) || json.at(key).is_null()) return;
-  const auto part = json_member<double>(json, key, where);
-  if (!(part > 0 && part <= 1)) fail("{}: \"{}\" is {}; it must be above 0, at most 1", where, key, part);
-  config.rotary_width = part == 1.0 ? 0 : static_cast<int64_t>(static_cast<double>(config.head_width) * part);
-}
-
-}  // namespace
 
 int64_t size_member(const Json& json, const char* key, std::optional<int64_t> fallback, std::string_view where) {
   const int64_t size = fallback ? json_member_or<int64_t>(json, key, *fallback, where) : json_member<int64_t>(json, key, where);
@@ -59,9 +63,10 @@ FeedForward feed_forward_member(const Json& json, const char* key, const char* f
   fail("{}: \"{}\" is {}, which is not supported", where, key, Json(name).dump().substr(0, 80));
 }
 
-void read_rotary(const Json& json, TransformerConfig& config, std::string_view where) {
-  config.rotary_base = json_member_or<double>(json, "rope_theta", config.rotary_base, where);
-  read_rotated_part(json, "partial_rotary_factor", config, where);
+void read_rotary(const Json& json, TransformerConfig& config, std::string_view where, const char* base_key, const char* part_key, double part) {
+  config.rotary_base = json_member_or<double>(json, base_key, config.rotary_base, where);
+  set_rotated_part(part, config);
+  read_rotated_part(json, part_key, config, where);
   for (const char* key : {"rope_scaling", "rope_parameters"}) {
     if (!json.contains(key) || json.at(key).is_null()) continue;
     const Json& rope = json.at(key);
@@ -69,6 +74,41 @@ void read_rotary(const Json& json, TransformerConfig& config, std::string_view w
     read_rope_object(rope, config, fmt::format("{}: \"{}\"", where, key));
     read_rotated_part(rope, "partial_rotary_factor", config, where);
   }
+}
+
+TransformerConfig common_config(const Json& json, std::string_view where) {
+  TransformerConfig config;
+  config.vocabulary = size_member(json, "vocab_size", {}, where);
+  config.context = size_member(json, "max_position_embeddings", {}, where);
+  config.width = size_member(json, "hidden_size", {}, where);
+  config.layers = size_member(json, "num_hidden_layers", {}, where);
+  config.heads = size_member(json, "num_attention_heads", {}, where);
+  config.key_value_heads = size_member(json, "num_key_value_heads", config.heads, where);
+  config.head_width = size_member(json, "head_dim", std::max<int64_t>(config.width / config.heads, 1), where);
+  config.feed_forward_width = size_member(json, "intermediate_size", {}, where);
+  config.tied_head = json_member_or<bool>(json, "tie_word_embeddings", false, where);
+  return config;
+}
+
+void read_local_layers(const Json& json, int64_t window, const std::function<bool(int64_t layer)>& local, TransformerConfig& config,
+                       std::string_view where) {
+  const Json types = json.contains("layer_types") ? json.at("layer_types") : Json();
+  if (!types.is_null() && (!types.is_array() || static_cast<int64_t>(types.size()) != config.layers))
+    fail("{}: \"layer_types\" must be an array of {}, one for each layer", where, config.layers);
+  if (config.layers > 10000) return;  // which check_config refuses
+  std::vector<bool> layers(config.layers);
+  for (int64_t i = 0; i < config.layers; ++i) {
+    if (types.is_null()) {
+      layers[i] = local(i);
+    } else if (types[i] != "sliding_attention" && types[i] != "full_attention") {
+      fail("{}: \"layer_types\" has {}, which is not supported", where, types[i].dump().substr(0, 80));
+    } else {
+      layers[i] = types[i] == "sliding_attention";
+    }
+  }
+  if (std::find(layers.begin(), layers.end(), true) == layers.end()) return;
+  config.window = window;
+  config.local_layers = std::move(layers);
 }
 
 }  // namespace sememe

@@ -25,6 +25,9 @@ struct Family {
   TensorNames (*gguf_names)(const TransformerConfig& config) = nullptr;
 };
 
+/// Llama's names in folders, which many families share.
+TensorNames llama_folder_names(const TransformerConfig& config);
+
 /// The names that llama.cpp gives to what nearly all architectures have.
 TensorNames common_gguf_names(const TransformerConfig& config);
 

@@ -1,6 +1,7 @@
 #include "sememe/families/gguf_settings.h"
 
 #include <algorithm>
+#include <variant>
 
 #include "sememe/base/error.h"
 #include "sememe/formats/shown.h"
@@ -11,6 +12,13 @@ int64_t GgufSettings::size(const char* key) const {
   const int64_t size = file_.integer(full(key));
   if (size < 1 || size > (int64_t{1} << 31)) fail("{}: {} is {}; it must be from 1 to 2^31", file_.path().string(), full(key), size);
   return size;
+}
+
+bool GgufSettings::flag_or(const char* key, bool fallback) const {
+  if (!has(key)) return fallback;
+  const GgufValue& value = file_.value(full(key));
+  if (const bool* const flag = std::get_if<bool>(&value)) return *flag;
+  fail("{}: {} is of type {}, not a truth value", file_.path().string(), full(key), gguf_type_name(value));
 }
 
 void GgufSettings::only(const char* key, int64_t value) const {

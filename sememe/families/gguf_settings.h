@@ -20,6 +20,8 @@ class GgufSettings {
   int64_t size_or(const char* key, int64_t fallback) const { return has(key) ? size(key) : fallback; }
   double number(const char* key) const { return file_.number(full(key)); }
   double number_or(const char* key, double fallback) const { return has(key) ? number(key) : fallback; }
+  /// @throws Error if it is there and no truth value
+  bool flag_or(const char* key, bool fallback) const;
   const std::string& text(const char* key) const { return file_.text(full(key)); }
   /// Fails if the key is there and has another value.
   void only(const char* key, int64_t value) const;

@@ -1,6 +1,6 @@
-// Llama 1 to 3 and its like (SmolLM), whose description Mistral shares.
+// Llama 1 to 3 and its like (SmolLM), and Mistral, whose layers see a window; its GGUF files are of architecture llama and see everything.
 
-#include <algorithm>
+#include <utility>
 
 #include "sememe/base/error.h"
 #include "sememe/families/config_json.h"
@@ -10,40 +10,31 @@
 namespace sememe {
 namespace {
 
-TransformerConfig from_json(const Json& json, std::string_view where) {
-  TransformerConfig config;
-  config.vocabulary = size_member(json, "vocab_size", {}, where);
-  config.context = size_member(json, "max_position_embeddings", {}, where);
-  config.width = size_member(json, "hidden_size", {}, where);
-  config.layers = size_member(json, "num_hidden_layers", {}, where);
-  config.heads = size_member(json, "num_attention_heads", {}, where);
-  config.key_value_heads = size_member(json, "num_key_value_heads", config.heads, where);
-  config.head_width = size_member(json, "head_dim", std::max<int64_t>(config.width / config.heads, 1), where);
-  config.feed_forward_width = size_member(json, "intermediate_size", {}, where);
+/// Of Llama and Mistral.
+TransformerConfig read(const Json& json, std::string_view where) {
+  TransformerConfig config = common_config(json, where);
   config.norm_epsilon = json_member_or<double>(json, "rms_norm_eps", 1e-6, where);
-  config.bias = json_member_or<bool>(json, "attention_bias", false, where);
-  config.tied_head = json_member_or<bool>(json, "tie_word_embeddings", false, where);
   config.feed_forward = feed_forward_member(json, "hidden_act", "silu", true, where);
-  if (json_member_or<bool>(json, "mlp_bias", false, where) != config.bias)
-    fail("{}: \"attention_bias\" and \"mlp_bias\" differ, which is not supported", where);
-  only(json, "sliding_window", {}, where);
   read_rotary(json, config, where);
   return config;
 }
 
-TensorNames folder_names(const TransformerConfig&) {
-  return {{"model.embed_tokens", {"embedding"}},
-          {"model.layers.{}.input_layernorm", {"block{}.attention_norm"}},
-          {"model.layers.{}.self_attn.q_proj", {"block{}.query"}},
-          {"model.layers.{}.self_attn.k_proj", {"block{}.key"}},
-          {"model.layers.{}.self_attn.v_proj", {"block{}.value"}},
-          {"model.layers.{}.self_attn.o_proj", {"block{}.output"}},
-          {"model.layers.{}.post_attention_layernorm", {"block{}.mlp_norm"}},
-          {"model.layers.{}.mlp.gate_proj", {"block{}.gate"}},
-          {"model.layers.{}.mlp.up_proj", {"block{}.up"}},
-          {"model.layers.{}.mlp.down_proj", {"block{}.down"}},
-          {"model.norm", {"norm"}},
-          {"lm_head", {"head"}}};
+TransformerConfig from_json(const Json& json, std::string_view where) {
+  TransformerConfig config = read(json, where);
+  config.bias = json_member_or<bool>(json, "attention_bias", false, where);
+  if (json_member_or<bool>(json, "mlp_bias", false, where) != config.bias)
+    fail("{}: \"attention_bias\" and \"mlp_bias\" differ, which is not supported", where);
+  only(json, "sliding_window", {}, where);
+  return config;
+}
+
+TransformerConfig mistral_from_json(const Json& json, std::string_view where) {
+  TransformerConfig config = read(json, where);
+  only(json, "layer_types", {}, where);
+  if (json.contains("sliding_window") && json.at("sliding_window").is_null()) return config;
+  const int64_t window = size_member(json, "sliding_window", 4096, where);
+  read_local_layers(json, window, [](int64_t) { return true; }, config, where);
+  return config;
 }
 
 Json to_json(const TransformerConfig& config) {
@@ -57,7 +48,7 @@ Json to_json(const TransformerConfig& config) {
                {"num_key_value_heads", config.key_value_heads},
                {"head_dim", config.head_width},
                {"intermediate_size", config.feed_forward_width},
-               {"hidden_act", "silu"},
+               {"hidden_act", config.feed_forward == FeedForward::kGatedGelu ? "gelu_pytorch_tanh" : "silu"},
                {"rms_norm_eps", config.norm_epsilon},
                {"rope_theta", config.rotary_base},
                {"attention_bias", config.bias},
@@ -76,8 +67,10 @@ Json to_json(const TransformerConfig& config) {
 
 TransformerConfig from_gguf(const GgufFile& file) {
   const GgufSettings settings(file);
+  const TransformerConfig config = settings.common("attention.layer_norm_rms_epsilon");
   settings.only("attention.sliding_window", 0);
-  return settings.common("attention.layer_norm_rms_epsilon");
+  settings.only("rope.dimension_count", config.head_width);  // pairs of rows are those of whole heads
+  return config;
 }
 
 TensorNames gguf_names(const TransformerConfig& config) {
@@ -91,16 +84,41 @@ TensorNames gguf_names(const TransformerConfig& config) {
 
 }  // namespace
 
+TensorNames llama_folder_names(const TransformerConfig&) {
+  return {{"model.embed_tokens", {"embedding"}},
+          {"model.layers.{}.input_layernorm", {"block{}.attention_norm"}},
+          {"model.layers.{}.self_attn.q_proj", {"block{}.query"}},
+          {"model.layers.{}.self_attn.k_proj", {"block{}.key"}},
+          {"model.layers.{}.self_attn.v_proj", {"block{}.value"}},
+          {"model.layers.{}.self_attn.q_norm", {"block{}.query_norm"}},
+          {"model.layers.{}.self_attn.k_norm", {"block{}.key_norm"}},
+          {"model.layers.{}.self_attn.o_proj", {"block{}.output"}},
+          {"model.layers.{}.post_attention_layernorm", {"block{}.mlp_norm"}},
+          {"model.layers.{}.mlp.gate_proj", {"block{}.gate"}},
+          {"model.layers.{}.mlp.up_proj", {"block{}.up"}},
+          {"model.layers.{}.mlp.down_proj", {"block{}.down"}},
+          {"model.norm", {"norm"}},
+          {"lm_head", {"head"}}};
+}
+
 Family llama() {
   return {.name = "llama",
           .from_json = from_json,
-          .folder_names = folder_names,
+          .folder_names = llama_folder_names,
           .prefix = "model.",
           .ignored = {".rotary_emb.inv_freq", "lm_head.weight"},
           .to_json = to_json,
           .architecture = "llama",
           .from_gguf = from_gguf,
           .gguf_names = gguf_names};
+}
+
+Family mistral() {
+  return {.name = "mistral",
+          .from_json = mistral_from_json,
+          .folder_names = llama_folder_names,
+          .prefix = "model.",
+          .ignored = {".rotary_emb.inv_freq", "lm_head.weight"}};
 }
 
 }  // namespace sememe

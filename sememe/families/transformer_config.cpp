@@ -25,8 +25,8 @@ void check_positions(const TransformerConfig& config) {
   const RotaryScaling& scaling = config.rotary_scaling;
   if (!(scaling.factor > 0) || !std::isfinite(scaling.factor))
     fail("the transformer's rotary positions are scaled by {}; it must be positive", scaling.factor);
-  if (scaling.kind == RotaryScaling::Kind::kLlama3 &&
-      !(scaling.low_factor > 0 && scaling.high_factor > scaling.low_factor && std::isfinite(scaling.high_factor) && scaling.original_context > 0))
+  const bool rising = scaling.low_factor > 0 && scaling.high_factor > scaling.low_factor && std::isfinite(scaling.high_factor);
+  if (scaling.kind == RotaryScaling::Kind::kLlama3 && !(rising && scaling.original_context > 0))
     fail("the transformer's rotary scaling has a low factor of {}, a high one of {} and a first context of {}; they must be positive and rise",
          scaling.low_factor, scaling.high_factor, scaling.original_context);
   if (scaling.kind != RotaryScaling::Kind::kDivisors) return;

@@ -19,9 +19,9 @@ struct KeyValueCache {
   int64_t tokens = 0;
 };
 
-/// Sites, in order: "embedding" (the residual stream before block 0), then for each block i "blocks.i.attention" (its output, added to
-/// the stream), "blocks.i.mlp.input" (the stream behind the MLP's norm), "blocks.i.mlp.act" (its hidden activations), "blocks.i.mlp" (its
-/// output), "blocks.i.output" (the residual stream after the block), and "norm" (what the head reads).
+/// Sites, in order: "embedding" (the residual stream before block 0), then for each block i "blocks.i.attention" (what it adds to the
+/// stream), "blocks.i.mlp.input" (the stream behind the MLP's norm), "blocks.i.mlp.act" (its hidden activations), "blocks.i.mlp" (what it
+/// adds), "blocks.i.output" (the residual stream after the block), and "norm" (what the head reads).
 class DecoderNetwork : public Network {
  public:
   virtual const TransformerConfig& config() const = 0;

@@ -7,8 +7,7 @@
 
 namespace sememe {
 
-/// Reads a model of the architecture "llama" (Llama 1 and 2, SmolLM and its like) whose tokenizer is byte-level BPE. Every tensor of the file
-/// is used or refused: nothing is guessed.
+/// Reads a model of an architecture that sememe/families knows.
 /// @throws Error naming the file and the key or tensor that is missing, malformed or not supported
 LanguageModel load_gguf(const std::filesystem::path& path, Precision precision);
 

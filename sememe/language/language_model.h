@@ -33,7 +33,7 @@ struct LanguageModel {
   /// `context`, or the network's own, but at most 1,024: longer ones cost much and say little more about what tokens mean.
   int64_t text_context() const { return std::min(context > 0 ? context : int64_t{1024}, network->config().context); }
 
-  /// Reads a bundle or a Hugging Face folder of the GPT-2 or Llama family, or a GGUF file of the latter; a folder's weights become float32.
+  /// Reads a bundle, a Hugging Face folder or a GGUF file of a family that sememe/families knows; a folder's weights become float32.
   /// @throws Error naming the file and key that is missing, malformed or not supported
   static LanguageModel load(const std::filesystem::path& folder, Precision precision = Precision::kFloat32);
   /// Writes the folder, whole or not at all, in Hugging Face's names so that `transformers` loads it.

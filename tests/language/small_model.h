@@ -41,6 +41,47 @@ inline TransformerConfig small_gpt2() {
   return config;
 }
 
+/// Norms behind attention and MLP and of queries and keys, a window, bases of its own, softcaps, scales.
+inline TransformerConfig small_gemma() {
+  TransformerConfig config = small_llama();
+  config.feed_forward = FeedForward::kGatedGelu;
+  config.post_norms = config.query_key_norm = true;
+  config.window = 5;
+  config.local_layers = {true, false};
+  config.local_rotary_base = 50;
+  config.rotary_scaling.kind = RotaryScaling::Kind::kLinear;
+  config.rotary_scaling.factor = 2;
+  config.embedding_scale = 4;
+  config.attention_scale = 0.7;
+  config.attention_softcap = 2;
+  config.final_softcap = 3;
+  return config;
+}
+
+/// Attention and MLP beside each other, a part of each head rotated, biases, an untied head.
+inline TransformerConfig small_neox() {
+  TransformerConfig config = small_llama();
+  config.key_value_heads = 4;
+  config.norm = Norm::kLayer;
+  config.feed_forward = FeedForward::kGeluErf;
+  config.residual = Residual::kParallel;
+  config.rotary_width = 2;
+  config.bias = true;
+  config.tied_head = false;
+  return config;
+}
+
+/// As small_neox with one norm for both and a bias of the head; every layer local.
+inline TransformerConfig small_phi() {
+  TransformerConfig config = small_neox();
+  config.residual = Residual::kParallelOneNorm;
+  config.feed_forward = FeedForward::kRelu;
+  config.head_bias = true;
+  config.window = 3;
+  config.local_layers = {true, true};
+  return config;
+}
+
 inline std::shared_ptr<Transformer> small_transformer(const TransformerConfig& config, uint64_t seed = 1) {
   auto network = std::make_shared<Transformer>(config);
   network->initialize(seed);

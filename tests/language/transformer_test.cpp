@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <map>
 #include <utility>
 
 #include "sememe/base/error.h"
@@ -11,8 +12,11 @@
 namespace sememe {
 namespace {
 
+using testing::small_gemma;
 using testing::small_gpt2;
 using testing::small_llama;
+using testing::small_neox;
+using testing::small_phi;
 using testing::small_transformer;
 using testing::some_tokens;
 
@@ -43,7 +47,7 @@ struct Replacer : SiteVisitor {
 };
 
 class EachFamily : public ::testing::TestWithParam<TransformerConfig> {};
-INSTANTIATE_TEST_SUITE_P(Transformer, EachFamily, ::testing::Values(small_llama(), small_gpt2()));
+INSTANTIATE_TEST_SUITE_P(Transformer, EachFamily, ::testing::Values(small_llama(), small_gpt2(), small_gemma(), small_neox(), small_phi()));
 
 TEST_P(EachFamily, VisitorSeesAllSitesInOrder) {
   const auto network = small_transformer(GetParam());
@@ -203,6 +207,14 @@ TEST_P(EachFamily, LaterTokensDoNotReachEarlierOnes) {
   EXPECT_FALSE(before.narrow(1, 6, 4).allclose(after.narrow(1, 6, 4)));
 }
 
+TEST_P(EachFamily, ParametersAreThoseOfTheDescription) {
+  const auto network = small_transformer(GetParam());
+  std::map<std::string, std::vector<int64_t>> found, described;
+  for (const auto& item : network->named_parameters()) found[item.key()] = item.value().sizes().vec();
+  for (const ParameterShape& parameter : parameter_shapes(GetParam())) described[parameter.name] = parameter.shape;
+  EXPECT_EQ(found, described);
+}
+
 TEST_P(EachFamily, GradientsAgreeWithFiniteDifferences) {
   const auto network = small_transformer(GetParam());
   const torch::Tensor tokens = some_tokens(2, 8, 300);
@@ -225,6 +237,35 @@ TEST_P(EachFamily, GradientsAgreeWithFiniteDifferences) {
     parameter.add_(direction, step);
     EXPECT_NEAR((above - below) / (2 * step), slope, 0.01 * slope + 1e-3) << item.key();
   }
+}
+
+TEST(Transformer, ALocalLayerSeesItsWindowAndNoMore) {
+  torch::NoGradGuard no_grad;
+  TransformerConfig config = small_llama();
+  config.layers = 1;
+  config.window = 3;
+  config.local_layers = {true};
+  const auto network = small_transformer(config);
+  torch::Tensor tokens = some_tokens(1, 8, 300);
+  SiteVisitor nobody;
+  const torch::Tensor before = network->forward({tokens, {}}, nobody);
+  tokens[0][2] = 5;
+  const torch::Tensor after = network->forward({tokens, {}}, nobody);
+  for (int64_t token = 0; token < 8; ++token)
+    EXPECT_EQ(before.select(1, token).equal(after.select(1, token)), token < 2 || token > 4) << token;
+}
+
+TEST(Transformer, LearnedPositionsBeginBehindTheirOffset) {
+  torch::NoGradGuard no_grad;
+  TransformerConfig config = small_gpt2();
+  const auto plain = small_transformer(config);
+  config.position_offset = 2;
+  const auto shifted = small_transformer(config);
+  auto parameters = shifted->named_parameters();
+  parameters["positions"].narrow(0, 2, config.context).copy_(plain->named_parameters()["positions"]);
+  const torch::Tensor tokens = some_tokens(1, 8, 300);
+  SiteVisitor nobody;
+  EXPECT_TRUE(shifted->forward({tokens, {}}, nobody).equal(plain->forward({tokens, {}}, nobody)));
 }
 
 TEST(Transformer, TargetsOfMinusHundredAreLeftOut) {
