@@ -154,9 +154,15 @@ class Lowercase : public PerCharacter {
 };
 
 class StripMarks : public PerCharacter {
+ public:
+  /// @param categories ICU's mask of those that go
+  explicit StripMarks(uint32_t categories) : categories_(categories) {}
   void append(char32_t character, std::string& result) const override {
-    if (u_charType(static_cast<UChar32>(character)) != U_NON_SPACING_MARK) append_character(result, character);
+    if ((U_GET_GC_MASK(static_cast<UChar32>(character)) & categories_) == 0) append_character(result, character);
   }
+
+ private:
+  uint32_t categories_;
 };
 
 /// Control characters go, white space becomes spaces.
@@ -214,7 +220,7 @@ void Normalizer::add(const Json& normalizer, std::string_view where, int depth) 
   } else if (type == "Lowercase") {
     steps_.push_back(std::make_shared<Lowercase>());
   } else if (type == "StripAccents") {
-    steps_.push_back(std::make_shared<StripMarks>());
+    steps_.push_back(std::make_shared<StripMarks>(U_GC_M_MASK));
   } else if (type == "Strip") {
     steps_.push_back(std::make_shared<Strip>(option("strip_left"), option("strip_right")));
   } else if (type == "BertNormalizer") {
@@ -223,7 +229,7 @@ void Normalizer::add(const Json& normalizer, std::string_view where, int depth) 
     if (option("handle_chinese_chars")) steps_.push_back(std::make_shared<SpaceChinese>());
     if (json_member_or<bool>(normalizer, "strip_accents", lowercase, where)) {
       steps_.push_back(form_of("NFD"));
-      steps_.push_back(std::make_shared<StripMarks>());
+      steps_.push_back(std::make_shared<StripMarks>(U_GC_MN_MASK));
     }
     if (lowercase) steps_.push_back(std::make_shared<Lowercase>());
   } else {

@@ -46,6 +46,7 @@ struct TokenizerFile {
   Spelling spelling;
   bool ignore_merges = false;  ///< a word that is a token stays whole
   bool byte_fallback = false;  ///< a character that is no token becomes its bytes
+  bool single_precision = false;  ///< sums of scores are rounded as SentencePiece does; `tokenizers` keeps them in double
   bool fuse_unknown = false;   ///< neighbouring characters that are no tokens are one unknown token
   int32_t unknown = -1;        ///< -1: what is no token is left out
   std::string continuing_prefix;   ///< WordPiece: before names of tokens that continue a word

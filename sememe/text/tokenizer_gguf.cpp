@@ -215,6 +215,7 @@ void Reader::read_sentence_piece(bool unigram) {
   const auto unknown =
       std::find_if(file_.tokens.begin(), file_.tokens.end(), [](const TokenizerFile::Token& token) { return token.type == TokenType::kUnknown; });
   const bool has_unknown = unknown != file_.tokens.end();
+  file_.single_precision = true;
   if (unigram) {
     model["unk_id"] = has_unknown ? Json(unknown - file_.tokens.begin()) : Json(nullptr);
   } else {

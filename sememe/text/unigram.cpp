@@ -1,7 +1,6 @@
 #include "sememe/text/unigram.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "sememe/text/utf8.h"
 
@@ -10,28 +9,27 @@ namespace {
 
 /// SentencePiece's: a character that is no token costs this much more than the rarest token.
 constexpr double kUnknownPenalty = 10;
-/// SentencePiece's: what a user defined beats what it could be made of.
+/// SentencePiece's: what a user defined is worth so much for each byte after the first, which beats all that it could be made of.
 constexpr double kUserDefinedBonus = 0.1;
 
 }  // namespace
 
 Unigram::Unigram(const TokenizerFile& file)
-    : byte_ids_(file.byte_tokens()), unknown_(file.unknown), byte_fallback_(file.byte_fallback) {
-  double least = 0, greatest = std::numeric_limits<double>::lowest();
+    : byte_ids_(file.byte_tokens()), unknown_(file.unknown), byte_fallback_(file.byte_fallback), single_precision_(file.single_precision) {
+  double least = 0;
   bool any = false;
-  for (const TokenizerFile::Token& token : file.tokens) {
-    if (!token.encodes() || token.type != TokenType::kNormal) continue;
-    least = any ? std::min(least, token.score) : token.score;
-    greatest = std::max(greatest, token.score);
-    any = true;
-  }
-  unknown_score_ = least - kUnknownPenalty;
   for (size_t id = 0; id < file.tokens.size(); ++id) {
     const TokenizerFile::Token& token = file.tokens[id];
     const bool user_defined = token.type == TokenType::kUserDefined;
-    scores_.push_back(user_defined ? static_cast<double>(token.name.size()) * greatest - kUserDefinedBonus : token.score);
-    if (token.encodes() && (user_defined || token.type == TokenType::kNormal)) trie_.insert(token.name, static_cast<int32_t>(id));
+    const std::string name = user_defined ? file.normalizer.normalize_token(token.name) : token.name;
+    const double score = user_defined ? static_cast<double>(name.size()) * kUserDefinedBonus - kUserDefinedBonus : token.score;
+    scores_.push_back(single_precision_ ? static_cast<float>(score) : score);
+    if (token.encodes()) trie_.insert(name, static_cast<int32_t>(id));
+    if (token.type != TokenType::kNormal) continue;
+    least = any ? std::min(least, token.score) : token.score;
+    any = true;
   }
+  unknown_score_ = least - kUnknownPenalty;
 }
 
 void Unigram::segment(std::string_view word, std::vector<int32_t>& ids) const {
@@ -47,7 +45,9 @@ void Unigram::segment(std::string_view word, std::vector<int32_t>& ids) const {
     const size_t length = first_character(word.substr(start)).length;
     bool covered = false;
     const auto offer = [&](size_t end, int32_t id, double score) {
-      if (best[end].id == kNotReached || best[start].score + score > best[end].score) best[end] = {best[start].score + score, start, id};
+      const double sum = best[start].score + score;
+      const double rounded = single_precision_ ? static_cast<float>(sum) : sum;
+      if (best[end].id == kNotReached || rounded > best[end].score) best[end] = {rounded, start, id};
     };
     trie_.for_each_prefix(word.substr(start), [&](const Trie::Match& match) {
       offer(start + match.length, match.id, scores_[match.id]);

@@ -23,7 +23,7 @@ class Unigram : public Segmenter {
   double unknown_score_;
   std::array<int32_t, 256> byte_ids_;
   int32_t unknown_;
-  bool byte_fallback_;
+  bool byte_fallback_, single_precision_;
 };
 
 }  // namespace sememe
