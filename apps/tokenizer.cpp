@@ -17,6 +17,7 @@
 #include "sememe/base/json.h"
 #include "sememe/data/corpus.h"
 #include "sememe/formats/gguf.h"
+#include "sememe/text/chat_template.h"
 
 namespace sememe {
 namespace {
@@ -135,6 +136,26 @@ struct TokenizerInfo {
   }
 };
 
+struct RenderChat {
+  CommonOptions common;
+  std::filesystem::path tokenizer_path, messages_path, out;
+  bool complete = false;
+
+  void run() const {
+    apply(common);
+    const ChatTemplate chat(load(tokenizer_path));
+    const std::string where = messages_path.string();
+    const Json messages = read_json(messages_path);
+    if (!messages.is_array()) fail("{}: is no array of messages with \"role\" and \"content\"", where);
+    std::vector<ChatMessage> conversation;
+    for (const Json& message : messages)
+      conversation.push_back({json_member<std::string>(message, "role", where), json_member<std::string>(message, "content", where)});
+    const std::string text = chat.render(conversation, !complete);
+    if (!out.empty()) write_file(out, text);
+    print_and_write({{"form", chat.name()}, {"text", text}}, common.json);
+  }
+};
+
 void add_train(CLI::App& group) {
   const auto command = std::make_shared<TrainTokenizer>();
   CLI::App* const app = add_command(group, "train", "Learn a byte-level BPE from text",
@@ -180,6 +201,18 @@ void add_info(CLI::App& group) {
   app->callback([command] { command->run(); });
 }
 
+void add_chat(CLI::App& group) {
+  const auto command = std::make_shared<RenderChat>();
+  CLI::App* const app = add_command(group, "chat", "Write a conversation as the model's chat template has it",
+                                    "sememe tokenizer chat --tokenizer model.gguf --messages messages.json --out prompt.txt");
+  app->add_option("--tokenizer", command->tokenizer_path, kTokenizerHelp)->required();
+  app->add_option("--messages", command->messages_path, R"(JSON: [{"role": "user", "content": "..."}, ...])")->required();
+  app->add_option("--out", command->out, "Text to write");
+  app->add_flag("--complete", command->complete, "No answer of the model follows");
+  add_common_options(*app, command->common);
+  app->callback([command] { command->run(); });
+}
+
 }  // namespace
 
 void add_tokenizer_commands(CLI::App& program) {
@@ -189,6 +222,7 @@ void add_tokenizer_commands(CLI::App& program) {
   add_encode(*group);
   add_decode(*group);
   add_info(*group);
+  add_chat(*group);
 }
 
 }  // namespace sememe

@@ -18,6 +18,7 @@ import numpy
 import sentencepiece
 from gguf import GGUFWriter
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer
 
 from tokenizer_oracle import ALPHABET, SAMPLES, Comparison, every_code_point, random_text, real_text
 
@@ -293,12 +294,58 @@ def check_word_piece(comparison, source):
         compare(comparison, f"GGUF WordPiece, lowercase {lowercase}", path, unmarked, lambda text: ids_of(tokenizer, text))
 
 
+# Templates that write what the published ones write, by the marks by which those are known.
+TURN = "{% for message in messages %}"
+CHATML = TURN + "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+DEFAULT = "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\\nYou are Sememe.\\nBe brief.<|im_end|>\\n' }}{% endif %}"
+LLAMA3 = "<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' + message['content'] | trim + '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
+DATED = ("{{ bos_token }}{% set said = messages[0]['content'] | trim if messages[0]['role'] == 'system' else '' %}{{ '<|start_header_id|>system<|end_header_id|>\\n\\n"
+         "Cutting Knowledge Date: December 2023\\nToday Date: 26 Jul 2024\\n\\n' + said + '<|eot_id|>' }}{% for message in messages if message['role'] != 'system' %}{{ '")
+FOLD = "{% if messages[0]['role'] == 'system' %}{% set rest = messages[1:] %}{% set first_user_prefix = {} %}{% else %}{% set rest = messages %}{% set first_user_prefix = '' %}{% endif %}{% for message in rest %}"
+GEMMA = ("{{ bos_token }}" + FOLD.replace("{}", "messages[0]['content'] + '\\n\\n'") + "{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else 'user') + '\\n' }}"
+         "{{ (first_user_prefix if loop.first else '') + message['content'] | trim + '<end_of_turn>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}")
+LLAMA2 = (FOLD.replace("{}", "'<<SYS>>\\n' + messages[0]['content'] + '\\n<</SYS>>\\n\\n'") + "{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + ((first_user_prefix if loop.first else '') + message['content']) | trim + ' [/INST]' }}"
+          "{% else %}{{ ' ' + message['content'] | trim + ' ' + eos_token }}{% endif %}{% endfor %}")
+MISTRAL = "{{ bos_token }}" + TURN + "{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}{% else %}{{ ' ' + message['content'] + eos_token }}{% endif %}{% endfor %}"
+PHI3 = TURN + "{{ '<|' + message['role'] + '|>\\n' + message['content'] + '<|end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% else %}{{ eos_token }}{% endif %}{# <|user|> #}"
+ZEPHYR = TURN + ("{% if message['role'] == 'user' %}\n{{ '<|user|>\\n' + message['content'] + eos_token }}\n{% elif message['role'] == 'system' %}\n{{ '<|system|>\\n' + message['content'] + eos_token }}\n{% else %}\n"
+                 "{{ '<|assistant|>\\n'  + message['content'] + eos_token }}\n{% endif %}\n{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}")
+FORMS = {"ChatML": CHATML, "ChatML, default": DEFAULT + CHATML, "Llama 3": "{{ bos_token }}" + TURN + "{{ '" + LLAMA3, "Llama 3.1": DATED + LLAMA3, "Gemma": GEMMA, "Llama 2": LLAMA2,
+         "Mistral": MISTRAL, "Mistral 3": MISTRAL.replace("[INST] ", "[INST]").replace(" [/INST]", "[/INST]"), "Phi-3": PHI3, "Zephyr": ZEPHYR}
+
+
+def check_chats(comparison, source):
+    folder = comparison.folder / "chat"
+    folder.mkdir()
+    train_byte_level("\n".join(SAMPLES), pre_tokenizers.ByteLevel(add_prefix_space=False), vocabulary=400).save(str(folder / "tokenizer.json"))
+    turns = [{"role": "user", "content": " Hello\n"}, {"role": "assistant", "content": "Hi, {{ you }}  "}, {"role": "user", "content": "What's 2+2?\n\nQuick!"}]
+    system = {"role": "system", "content": " You are terse. "}
+    chats = {"one": turns[:1], "three": turns, "answered": turns[:2], "system": [system, *turns], "system, one": [system, turns[0]]}
+    for form, template in FORMS.items():
+        settings = {"bos_token": "<|im_start|>", "eos_token": "<|endoftext|>", "chat_template": template, "tokenizer_class": "PreTrainedTokenizerFast"}
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+        reference = AutoTokenizer.from_pretrained(str(folder))
+        for name, messages in chats.items():
+            if form.startswith("Mistral") and messages[0] is system:
+                continue
+            for follows in (True, False):
+                expected = reference.apply_chat_template(messages, tokenize=False, add_generation_prompt=follows)
+                path, out = comparison.write("messages.json", json.dumps(messages)), comparison.folder / "chat.txt"
+                out.unlink(missing_ok=True)
+                result = comparison.run("chat", "--tokenizer", folder, "--messages", path, "--out", out, *([] if follows else ["--complete"]))
+                ours = out.read_text() if result.returncode == 0 else result.stderr
+                comparison.check(f"chat of {form}: {name}, answer {follows}", ours == expected, f"{ours!r}, expected {expected!r}")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": TURN + "{{ message['content'] }}{% endfor %}"}))
+    result = comparison.run("chat", "--tokenizer", folder, "--messages", path, "--out", out)
+    comparison.check("an unknown template is refused", result.returncode == 1 and "for message in messages" in result.stderr, result.stderr)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sememe", required=True)
     parser.add_argument("--only", help="one of the checks, for work on it")
     arguments = parser.parse_args()
-    checks = [check_byte_level, check_added_tokens, check_sentence_piece, check_converted, check_unigram, check_word_piece]
+    checks = [check_byte_level, check_added_tokens, check_sentence_piece, check_converted, check_unigram, check_word_piece, check_chats]
     with tempfile.TemporaryDirectory() as folder:
         comparison = Comparison(os.path.abspath(arguments.sememe), pathlib.Path(folder))
         for check in checks:
