@@ -35,6 +35,12 @@ struct Classified {
   uint32_t length;  ///< bytes
 };
 
+/// Apart from the loops over ASCII, which are faster without it.
+[[gnu::noinline]] Classified classified(std::string_view text, const CharacterKind* table) {
+  const Character character = first_character(text);
+  return {character.valid() ? table[character.code_point] : kOther, character.length};
+}
+
 class Reader {
  public:
   explicit Reader(std::string_view text) : table_(character_kinds()), text_(text) {}
@@ -44,9 +50,7 @@ class Reader {
   /// `position` is before the end.
   Classified character(size_t position) const {
     const auto first = static_cast<unsigned char>(text_[position]);
-    if (first < 0x80) return {table_[first], 1};
-    const Character character = first_character(text_.substr(position));
-    return {character.valid() ? table_[character.code_point] : kOther, character.length};
+    return first < 0x80 ? Classified{table_[first], 1} : classified({text_.data() + position, text_.size() - position}, table_);
   }
   /// The end of the run of characters that are `wanted` and that starts at `position`.
   template <class Wanted>
@@ -68,7 +72,13 @@ class Reader {
   std::string_view text_;
 };
 
-bool is_number(CharacterKind kind) { return kind == kNumber; }
+// Objects rather than functions, so that run_end() is compiled for each of them.
+constexpr auto kIsLetter = [](CharacterKind kind) { return is_letter(kind); };
+constexpr auto kIsNumber = [](CharacterKind kind) { return kind == kNumber; };
+constexpr auto kIsSign = [](CharacterKind kind) { return is_sign(kind); };
+constexpr auto kMayBeUpper = [](CharacterKind kind) { return kind == kUpper || kind == kLetter || kind == kMark; };
+constexpr auto kMayBeLower = [](CharacterKind kind) { return kind == kLower || kind == kLetter || kind == kMark; };
+
 bool is_newline(unsigned char byte) { return byte == '\r' || byte == '\n'; }
 
 /// The end of the contraction whose apostrophe is at `start`, or `start`.
@@ -121,8 +131,8 @@ size_t gpt2_word(const Reader& text) {
   const size_t start = text.byte(0) == ' ' && !text.at_end(1) ? 1 : 0;
   const Classified first = text.character(start);
   if (first.kind == kSpace) return space_run(text);
-  if (first.kind == kNumber) return text.run_end(start + first.length, is_number);
-  return is_letter(first.kind) ? text.run_end(start + first.length, is_letter) : text.run_end(start + first.length, is_sign);
+  if (first.kind == kNumber) return text.run_end(start + first.length, kIsNumber);
+  return is_letter(first.kind) ? text.run_end(start + first.length, kIsLetter) : text.run_end(start + first.length, kIsSign);
 }
 
 size_t number(const Reader& text, int most_digits) {
@@ -140,40 +150,37 @@ size_t signs_or_spaces(const Reader& text, std::string_view trailing) {
   const size_t start = text.byte(0) == ' ' && !text.at_end(1) ? 1 : 0;
   const Classified first = text.character(start);
   if (!is_sign(first.kind)) return space_run_to_newline(text);
-  return text.run_end_of_bytes(text.run_end(start + first.length, is_sign), trailing);
+  return text.run_end_of_bytes(text.run_end(start + first.length, kIsSign), trailing);
 }
 
 size_t cl100k_word(const Reader& text, int most_digits) {
   if (const size_t end = caseless_contraction_end(text, 0)) return end;
   const Classified first = text.character(0);
-  if (is_letter(first.kind)) return text.run_end(first.length, is_letter);
+  if (is_letter(first.kind)) return text.run_end(first.length, kIsLetter);
   if (first.kind == kNumber) return number(text, most_digits);
   if (!is_newline(text.byte(0))) {
-    if (const size_t end = text.run_end(first.length, is_letter); end > first.length) return end;
+    if (const size_t end = text.run_end(first.length, kIsLetter); end > first.length) return end;
   }
   return signs_or_spaces(text, "\r\n");
 }
-
-bool may_be_upper(CharacterKind kind) { return kind == kUpper || kind == kLetter || kind == kMark; }
-bool may_be_lower(CharacterKind kind) { return kind == kLower || kind == kLetter || kind == kMark; }
 
 /// The end of [upper]*[lower]+ from `start`, or `start`. What may be either goes to the first part unless the second would then be empty.
 size_t cased_word_end(const Reader& text, size_t start) {
   size_t position = start, end = start;
   while (!text.at_end(position)) {
     const Classified next = text.character(position);
-    if (!may_be_upper(next.kind)) break;
+    if (!kMayBeUpper(next.kind)) break;
     position += next.length;
-    if (may_be_lower(next.kind)) end = position;
+    if (kMayBeLower(next.kind)) end = position;
   }
-  const size_t lower_end = text.run_end(position, may_be_lower);
+  const size_t lower_end = text.run_end(position, kMayBeLower);
   return lower_end > position ? lower_end : end;
 }
 
 /// The end of [upper]+[lower]* from `start`, or `start`.
 size_t upper_word_end(const Reader& text, size_t start) {
-  const size_t end = text.run_end(start, may_be_upper);
-  return end == start ? start : text.run_end(end, may_be_lower);
+  const size_t end = text.run_end(start, kMayBeUpper);
+  return end == start ? start : text.run_end(end, kMayBeLower);
 }
 
 size_t o200k_word(const Reader& text, int most_digits, bool contractions) {
@@ -193,7 +200,7 @@ size_t o200k_word(const Reader& text, int most_digits, bool contractions) {
 size_t digit_piece(const Reader& text, bool individual) {
   const size_t end = text.run_end(0, [](CharacterKind kind) { return kind != kNumber; });
   if (end > 0) return end;
-  return individual ? text.character(0).length : text.run_end(0, is_number);
+  return individual ? text.character(0).length : text.run_end(0, kIsNumber);
 }
 
 constexpr std::string_view kMetaspace = "\xE2\x96\x81";

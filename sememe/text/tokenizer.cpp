@@ -76,6 +76,8 @@ struct Tokenizer::Model {
   explicit Model(TokenizerFile&& source);
   void find_ends();
   void encode_word(std::string_view word, Work& work) const;
+  void encode_short_word(std::string_view word, Work& work) const;
+  void segment(std::string_view word, Work& work) const;
   void encode_piece(std::string_view piece, bool is_start, const AddedTokens& added, Work& work) const;
   std::unique_ptr<WordCache> take_cache() const;
   void give_back(std::unique_ptr<WordCache> cache) const;
@@ -130,19 +132,32 @@ void Tokenizer::Model::give_back(std::unique_ptr<WordCache> cache) const {
 }
 
 void Tokenizer::Model::encode_word(std::string_view word, Work& work) const {
-  while (!word.empty()) {
+  while (word.size() > WordCache::kWordBytes) {
     const std::string_view part = word.substr(0, segmenter->independent_prefix(word));
     word.remove_prefix(part.size());
-    WordCache::Slot* const slot = part.size() <= WordCache::kWordBytes ? &work.cache->slot(part) : nullptr;
-    if (slot && slot->holds(part)) {
-      work.ids.insert(work.ids.end(), slot->ids.begin(), slot->ids.begin() + slot->tokens);
-      continue;
+    if (part.size() <= WordCache::kWordBytes) {
+      encode_short_word(part, work);
+    } else {
+      segment(part, work);
     }
-    work.ids_of_word.clear();
-    segmenter->segment(part, work.ids_of_word);
-    work.ids.insert(work.ids.end(), work.ids_of_word.begin(), work.ids_of_word.end());
-    if (slot) slot->keep(part, work.ids_of_word);
   }
+  if (!word.empty()) encode_short_word(word, work);
+}
+
+void Tokenizer::Model::encode_short_word(std::string_view word, Work& work) const {
+  WordCache::Slot& slot = work.cache->slot(word);
+  if (slot.holds(word)) {
+    work.ids.insert(work.ids.end(), slot.ids.begin(), slot.ids.begin() + slot.tokens);
+  } else {
+    segment(word, work);
+    slot.keep(word, work.ids_of_word);
+  }
+}
+
+void Tokenizer::Model::segment(std::string_view word, Work& work) const {
+  work.ids_of_word.clear();
+  segmenter->segment(word, work.ids_of_word);
+  work.ids.insert(work.ids.end(), work.ids_of_word.begin(), work.ids_of_word.end());
 }
 
 void Tokenizer::Model::encode_piece(std::string_view piece, bool is_start, const AddedTokens& added, Work& work) const {

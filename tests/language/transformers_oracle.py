@@ -164,7 +164,7 @@ def check_gguf_refusals(comparison, sememe, tokenizer, work):
                          and all(word in line for word in words), line or result.returncode)
 
     ones = torch.ones(32).numpy()
-    refused("a rule of splitting that is not known", "tokenizer.ggml.pre", "llama-bpe", rule="llama-bpe")
+    refused("a rule of splitting that is not known", "tokenizer.ggml.pre", "falcon", rule="falcon")
     refused("a tensor without a place", "rope_freqs.weight", more=[lambda writer: writer.add_tensor("rope_freqs.weight", ones)])
     refused("scaled rotary positions", "llama.rope.scaling.type", "yarn", more=[lambda writer: writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)])
     refused("a mixture of experts", "llama.expert_count", "8", more=[lambda writer: writer.add_expert_count(8)])
