@@ -1,6 +1,12 @@
-#include "fuzz/parse_file.h"
 #include "sememe/text/tokenizer.h"
 
+#include "fuzz/parse_file.h"
+
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  return sememe::parse_file(data, size, [](const std::filesystem::path& path) { sememe::Tokenizer::load(path); });
+  return sememe::parse_file(data, size, [](const std::filesystem::path& path) {
+    const sememe::Tokenizer tokenizer = sememe::Tokenizer::load(path);
+    const std::string text = "It's  caf\xC3\xA9\n\xFF 12 <s>\xE4\xB8\xAD";
+    for (const auto specials : {sememe::Tokenizer::Specials::kAsText, sememe::Tokenizer::Specials::kAsTokens})
+      tokenizer.decode(tokenizer.encode(text, specials));
+  });
 }

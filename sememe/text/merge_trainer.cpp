@@ -11,7 +11,7 @@
 #include "sememe/base/error.h"
 #include "sememe/base/interrupt.h"
 #include "sememe/text/byte_level.h"
-#include "sememe/text/splitter.h"
+#include "sememe/text/splitting_rule.h"
 
 namespace sememe {
 namespace {
@@ -26,7 +26,7 @@ using WordCounts = std::unordered_map<std::string, int64_t, WordHash, std::equal
 WordCounts count_words(const std::function<std::optional<std::string>()>& next) {
   WordCounts counts;
   while (const std::optional<std::string> text = next()) {
-    for_each_word(*text, [&](std::string_view word) {
+    for_each_word(SplittingRule::kGpt2, *text, [&](std::string_view word) {
       const auto found = counts.find(word);
       if (found != counts.end()) {
         ++found->second;

@@ -95,7 +95,7 @@ void Merges::apply_to_long(std::vector<int32_t>& tokens) const {
     queue.pop();
     if (tokens[left] < 0 || next[left] >= size) continue;
     const Merge* const merge = find(tokens[left], tokens[next[left]]);
-    if (!merge || merge->rank != rank) continue;  // a neighbour merged meanwhile
+    if (!merge || merge->rank != rank || merge->token != token) continue;  // a neighbour merged meanwhile
     const int64_t right = next[left];
     tokens[left] = token;
     tokens[right] = -1;

@@ -11,7 +11,7 @@ namespace sememe {
 class Merges {
  public:
   struct Merge {
-    int32_t rank;  ///< lower merges first
+    int32_t rank;  ///< lower merges first; pairs may share one
     int32_t token;
   };
 

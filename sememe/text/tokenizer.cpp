@@ -1,99 +1,121 @@
 #include "sememe/text/tokenizer.h"
 
 #include <algorithm>
-#include <array>
-#include <cstring>
 #include <mutex>
 #include <unordered_map>
 
 #include "sememe/base/error.h"
 #include "sememe/base/json.h"
-#include "sememe/formats/gguf.h"
-#include "sememe/text/byte_level.h"
+#include "sememe/text/byte_pairs.h"
+#include "sememe/text/character_pairs.h"
 #include "sememe/text/merge_trainer.h"
-#include "sememe/text/merges.h"
-#include "sememe/text/splitter.h"
 #include "sememe/text/tokenizer_file.h"
+#include "sememe/text/tokenizer_gguf.h"
+#include "sememe/text/tokenizer_json.h"
+#include "sememe/text/unigram.h"
+#include "sememe/text/word_cache.h"
+#include "sememe/text/word_piece.h"
 
 namespace sememe {
 namespace {
 
-/// Ids of words seen before: direct-mapped, so that its size is fixed whatever the text. Long words are rare: not kept.
-class WordCache {
- public:
-  static constexpr size_t kWordBytes = 24;
-  static constexpr size_t kWordTokens = 8;
-
-  struct Slot {
-    std::array<char, kWordBytes> word{};
-    uint8_t bytes = 0;  ///< 0: free
-    uint8_t tokens = 0;
-    std::array<int32_t, kWordTokens> ids{};
-    bool holds(std::string_view other) const {
-      return bytes == other.size() && std::memcmp(word.data(), other.data(), bytes) == 0;
-    }
-  };
-
-  /// `word` is not longer than kWordBytes.
-  Slot& slot(std::string_view word) { return slots_[hash(word) & (kSlots - 1)]; }
-
- private:
-  static constexpr size_t kSlots = size_t{1} << 16;
-
-  static size_t hash(std::string_view word) {
-    constexpr uint64_t kMultiplier = 0x9E3779B97F4A7C15u;
-    uint64_t state = word.size();
-    size_t i = 0;
-    for (; i + 8 <= word.size(); i += 8) {
-      uint64_t part;
-      std::memcpy(&part, word.data() + i, 8);
-      state = (state ^ part) * kMultiplier;
-      state ^= state >> 29;
-    }
-    uint64_t rest = 0;
-    for (; i < word.size(); ++i) rest = rest << 8 | static_cast<unsigned char>(word[i]);
-    state = (state ^ rest) * kMultiplier;
-    return state >> 32;
-  }
-
-  std::vector<Slot> slots_{kSlots};
-};
-
 constexpr std::string_view kEndOfText = "<|endoftext|>";
+
+// Known names, the first that a vocabulary has going first.
+constexpr std::string_view kEndsOfTexts[] = {kEndOfText, "<|end_of_text|>", "</s>", "<eos>", "[EOS]"};
+constexpr std::string_view kEndsOfTurns[] = {"<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<turn|>", "<|end|>", "<|return|>", "<|eot|>"};
+
+std::vector<std::string> spellings_of(const TokenizerFile& file) {
+  std::vector<std::string> spellings;
+  spellings.reserve(file.tokens.size());
+  for (const TokenizerFile::Token& token : file.tokens)
+    spellings.push_back(token.is_of_model ? file.spelling.spell(token.name) : token.name);
+  return spellings;
+}
+
+std::unique_ptr<const Segmenter> segmenter_of(const TokenizerFile& file, const std::vector<std::string>& spellings) {
+  if (file.model == TokenModel::kUnigram) return std::make_unique<Unigram>(file);
+  if (file.model == TokenModel::kWordPiece) return std::make_unique<WordPiece>(file);
+  if (file.cutter.byte_level()) return std::make_unique<BytePairs>(file, spellings);
+  return std::make_unique<CharacterPairs>(file);
+}
+
+/// Those that are sought in the text as it came, or those that are sought in the normalised text.
+AddedTokens added_tokens(const TokenizerFile& file, bool normalized, bool specials) {
+  std::vector<AddedToken> tokens;
+  for (AddedToken token : file.added) {
+    if (token.normalized != normalized || (token.special && !specials)) continue;
+    if (normalized) token.content = file.normalizer.normalize_token(token.content);
+    tokens.push_back(std::move(token));
+  }
+  return AddedTokens(tokens);
+}
+
+/// What one call of encode works with.
+struct Work {
+  std::unique_ptr<WordCache> cache;
+  std::vector<int32_t> ids;
+  std::vector<int32_t> ids_of_word;
+};
 
 }  // namespace
 
 struct Tokenizer::Model {
   TokenizerFile file;
-  Merges merges;
-  std::array<int32_t, 256> byte_ids{};
-  std::unordered_map<std::string_view, int32_t> ids_of_words;  ///< only filled where whole words go before merges
+  std::vector<std::string> spellings;  ///< by id
+  std::unique_ptr<const Segmenter> segmenter;
+  AddedTokens raw[2], normalized[2];  ///< without and with the special ones
+  std::unordered_map<std::string_view, int32_t> specials;
+  std::optional<int32_t> end_of_text;
+  std::vector<int32_t> ends;
 
   // Each call of encode takes a cache and gives it back, so that threads share warm caches without waiting.
   mutable std::mutex mutex;
   mutable std::vector<std::unique_ptr<WordCache>> caches;
 
   explicit Model(TokenizerFile&& source);
-  void encode_word(std::string_view word, std::vector<int32_t>& merged) const;
-  void encode_words(std::string_view text, WordCache& cache, std::vector<int32_t>& ids) const;
-  void encode_piece(std::string_view piece, WordCache& cache, std::vector<int32_t>& ids) const;
-  void encode_text(std::string_view text, WordCache& cache, std::vector<int32_t>& ids) const;
+  void find_ends();
+  void encode_word(std::string_view word, Work& work) const;
+  void encode_short_word(std::string_view word, Work& work) const;
+  void segment(std::string_view word, Work& work) const;
+  void encode_piece(std::string_view piece, bool is_start, const AddedTokens& added, Work& work) const;
   std::unique_ptr<WordCache> take_cache() const;
   void give_back(std::unique_ptr<WordCache> cache) const;
 };
 
-Tokenizer::Model::Model(TokenizerFile&& source) : file(std::move(source)), merges(file.merges.size()) {
-  byte_ids.fill(-1);
-  for (size_t rank = 0; rank < file.merges.size(); ++rank) {
-    const auto& [left, right, merged] = file.merges[rank];
-    merges.insert(left, right, {static_cast<int32_t>(rank), merged});
+Tokenizer::Model::Model(TokenizerFile&& source)
+    : file(std::move(source)), spellings(spellings_of(file)), segmenter(segmenter_of(file, spellings)) {
+  for (const bool with_specials : {false, true}) {
+    raw[with_specials] = added_tokens(file, false, with_specials);
+    normalized[with_specials] = added_tokens(file, true, with_specials);
   }
-  for (size_t id = 0; id < file.tokens.size(); ++id) {
-    const TokenizerFile::Token& token = file.tokens[id];
-    if (!token.present || !token.byte_level) continue;
-    if (token.bytes.size() == 1) byte_ids[static_cast<unsigned char>(token.bytes[0])] = static_cast<int32_t>(id);
-    if (file.ignore_merges) ids_of_words.emplace(token.bytes, static_cast<int32_t>(id));
+  for (const AddedToken& token : file.added) specials.emplace(token.content, token.id);
+  find_ends();
+}
+
+void Tokenizer::Model::find_ends() {
+  // Gemma has an "</s>" that is HTML's: only special ones count.
+  const auto id_of = [&](std::string_view name) -> std::optional<int32_t> {
+    const auto found = specials.find(name);
+    return found == specials.end() || file.tokens[found->second].type != TokenType::kControl ? std::nullopt : std::optional(found->second);
+  };
+  ends = file.ends;
+  std::optional<int32_t> of_texts, of_turns;
+  for (const std::string_view name : kEndsOfTexts) {
+    const std::optional<int32_t> id = id_of(name);
+    if (id) ends.push_back(*id);
+    if (!of_texts) of_texts = id;
   }
+  bool file_ends_turns = false;
+  for (const std::string_view name : kEndsOfTurns) {
+    const std::optional<int32_t> id = id_of(name);
+    if (id) ends.push_back(*id);
+    if (!of_turns) of_turns = id;
+    file_ends_turns |= id && id == file.end;
+  }
+  end_of_text = file.end && !(file_ends_turns && of_texts) ? file.end : of_texts ? of_texts : of_turns;
+  std::sort(ends.begin(), ends.end());
+  ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
 }
 
 std::unique_ptr<WordCache> Tokenizer::Model::take_cache() const {
@@ -109,58 +131,49 @@ void Tokenizer::Model::give_back(std::unique_ptr<WordCache> cache) const {
   caches.push_back(std::move(cache));
 }
 
-void Tokenizer::Model::encode_word(std::string_view word, std::vector<int32_t>& merged) const {
-  merged.clear();
-  if (file.ignore_merges) {
-    if (const auto found = ids_of_words.find(word); found != ids_of_words.end()) {
-      merged.push_back(found->second);
-      return;
+void Tokenizer::Model::encode_word(std::string_view word, Work& work) const {
+  while (word.size() > WordCache::kWordBytes) {
+    const std::string_view part = word.substr(0, segmenter->independent_prefix(word));
+    word.remove_prefix(part.size());
+    if (part.size() <= WordCache::kWordBytes) {
+      encode_short_word(part, work);
+    } else {
+      segment(part, work);
     }
   }
-  for (const unsigned char byte : word)
-    if (byte_ids[byte] >= 0) merged.push_back(byte_ids[byte]);
-  merges.apply(merged);
+  if (!word.empty()) encode_short_word(word, work);
 }
 
-void Tokenizer::Model::encode_words(std::string_view text, WordCache& cache, std::vector<int32_t>& ids) const {
-  std::vector<int32_t> merged;
-  const auto encode_one = [&](std::string_view word) {
-    const bool may_keep = word.size() <= WordCache::kWordBytes;
-    WordCache::Slot* const slot = may_keep ? &cache.slot(word) : nullptr;
-    if (slot && slot->holds(word)) {
-      ids.insert(ids.end(), slot->ids.begin(), slot->ids.begin() + slot->tokens);
-      return;
-    }
-    encode_word(word, merged);
-    ids.insert(ids.end(), merged.begin(), merged.end());
-    if (!slot || merged.size() > WordCache::kWordTokens) return;
-    slot->bytes = static_cast<uint8_t>(word.size());
-    slot->tokens = static_cast<uint8_t>(merged.size());
-    std::copy(word.begin(), word.end(), slot->word.begin());
-    std::copy(merged.begin(), merged.end(), slot->ids.begin());
-  };
-  if (file.split_words) {
-    for_each_word(text, encode_one);
-  } else if (!text.empty()) {
-    encode_one(text);
-  }
-}
-
-void Tokenizer::Model::encode_piece(std::string_view piece, WordCache& cache, std::vector<int32_t>& ids) const {
-  if (file.add_prefix_space && !piece.empty() && piece[0] != ' ') {
-    encode_words(" " + std::string(piece), cache, ids);
+void Tokenizer::Model::encode_short_word(std::string_view word, Work& work) const {
+  WordCache::Slot& slot = work.cache->slot(word);
+  if (slot.holds(word)) {
+    work.ids.insert(work.ids.end(), slot.ids.begin(), slot.ids.begin() + slot.tokens);
   } else {
-    encode_words(piece, cache, ids);
+    segment(word, work);
+    slot.keep(word, work.ids_of_word);
   }
 }
 
-void Tokenizer::Model::encode_text(std::string_view text, WordCache& cache, std::vector<int32_t>& ids) const {
-  if (file.digits == TokenizerFile::Digits::kTogether) return encode_piece(text, cache, ids);
-  while (!text.empty()) {
-    const size_t length = first_digit_piece(text, file.digits == TokenizerFile::Digits::kEach);
-    encode_piece(text.substr(0, length), cache, ids);
-    text.remove_prefix(length);
-  }
+void Tokenizer::Model::segment(std::string_view word, Work& work) const {
+  work.ids_of_word.clear();
+  segmenter->segment(word, work.ids_of_word);
+  work.ids.insert(work.ids.end(), work.ids_of_word.begin(), work.ids_of_word.end());
+}
+
+void Tokenizer::Model::encode_piece(std::string_view piece, bool is_start, const AddedTokens& added, Work& work) const {
+  std::string changed;
+  if (!file.normalizer.empty()) piece = changed = file.normalizer.normalize(piece);
+  const auto encode_words = [&](std::string_view text, bool starts) {
+    file.cutter.cut(text, starts, [&](std::string_view word) { encode_word(word, work); });
+  };
+  if (added.empty()) return encode_words(piece, is_start);
+  added.cut(piece, [&](std::string_view part, int32_t id) {
+    if (id >= 0) {
+      work.ids.push_back(id);
+    } else {
+      encode_words(part, is_start && part.data() == piece.data());
+    }
+  });
 }
 
 Tokenizer Tokenizer::load(const std::filesystem::path& path) {
@@ -183,29 +196,41 @@ Tokenizer Tokenizer::train(const std::function<std::optional<std::string>()>& ne
 }
 
 void Tokenizer::save(const std::filesystem::path& path) const {
-  write_json(path, model_->file.document);
+  write_json(path, tokenizer_json(model_->file));
 }
 
-std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
-  std::vector<int32_t> ids;
-  ids.reserve(text.size() / 4 + 1);
-  std::unique_ptr<WordCache> cache = model_->take_cache();
-  model_->encode_text(text, *cache, ids);
-  model_->give_back(std::move(cache));
-  return ids;
+std::vector<int32_t> Tokenizer::encode(std::string_view text, Specials specials) const {
+  Work work{.cache = model_->take_cache(), .ids = {}, .ids_of_word = {}};
+  work.ids.reserve(text.size() / 4 + 1);
+  const bool with_specials = specials == Specials::kAsTokens;
+  const AddedTokens& raw = model_->raw[with_specials];
+  const AddedTokens& normalized = model_->normalized[with_specials];
+  if (raw.empty()) {
+    model_->encode_piece(text, true, normalized, work);
+  } else {
+    raw.cut(text, [&](std::string_view piece, int32_t id) {
+      if (id >= 0) {
+        work.ids.push_back(id);
+      } else {
+        model_->encode_piece(piece, piece.data() == text.data(), normalized, work);
+      }
+    });
+  }
+  model_->give_back(std::move(work.cache));
+  return std::move(work.ids);
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids) const {
   std::string text;
   for (const int32_t id : ids) text += token(id);
+  if (model_->file.spelling.strips_first_space() && text.starts_with(' ')) text.erase(0, 1);
   return text;
 }
 
 std::string_view Tokenizer::token(int32_t id) const {
-  const auto& tokens = model_->file.tokens;
-  if (id < 0 || id >= size() || !tokens[id].present)
+  if (id < 0 || id >= size() || model_->file.tokens[id].type == TokenType::kAbsent)
     fail("token {} does not exist: the tokenizer has ids 0 to {}", id, size() - 1);
-  return tokens[id].bytes;
+  return model_->spellings[id];
 }
 
 int64_t Tokenizer::size() const {
@@ -213,18 +238,30 @@ int64_t Tokenizer::size() const {
 }
 
 std::optional<int32_t> Tokenizer::special(std::string_view name) const {
-  const auto found = model_->file.specials.find(std::string(name));
-  if (found == model_->file.specials.end()) return std::nullopt;
+  const auto found = model_->specials.find(name);
+  if (found == model_->specials.end()) return std::nullopt;
   return found->second;
 }
 
+std::optional<int32_t> Tokenizer::beginning_of_text() const {
+  return model_->file.beginning;
+}
+
+bool Tokenizer::adds_beginning_of_text() const {
+  return model_->file.adds_beginning;
+}
+
 int32_t Tokenizer::end_of_text() const {
-  constexpr std::string_view kNames[] = {kEndOfText, "<|end_of_text|>", "</s>", "<|im_end|>", "<eos>"};
-  for (const std::string_view name : kNames)
-    if (const std::optional<int32_t> id = special(name)) return *id;
-  fail(
-      "the tokenizer has no token that ends a text: looked for <|endoftext|>, <|end_of_text|>, </s>, <|im_end|>, "
-      "<eos>");
+  if (model_->end_of_text) return *model_->end_of_text;
+  fail("the tokenizer has no token that ends a text: looked for <|endoftext|>, <|end_of_text|>, </s>, <eos>, [EOS] and ends of turns such as <|im_end|>");
+}
+
+const std::vector<int32_t>& Tokenizer::ends() const {
+  return model_->ends;
+}
+
+const std::string& Tokenizer::chat_template() const {
+  return model_->file.chat_template;
 }
 
 }  // namespace sememe

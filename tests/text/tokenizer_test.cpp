@@ -13,14 +13,14 @@
 #include "sememe/base/json.h"
 #include "sememe/text/byte_level.h"
 #include "sememe/text/merges.h"
-#include "sememe/text/splitter.h"
+#include "sememe/text/splitting_rule.h"
 
 namespace sememe {
 namespace {
 
 std::vector<std::string> words(std::string_view text) {
   std::vector<std::string> all;
-  for_each_word(text, [&](std::string_view word) { all.emplace_back(word); });
+  for_each_word(SplittingRule::kGpt2, text, [&](std::string_view word) { all.emplace_back(word); });
   return all;
 }
 
@@ -265,13 +265,16 @@ TEST_F(TokenizerFiles, UnsupportedPartsAreNamed) {
     document_[Json::json_pointer(pointer)] = value;
     expect_error(part);
   };
-  refuse("/normalizer", {{"type", "NFC"}}, "normalizer of type \"NFC\"");
-  refuse("/model/type", "Unigram", "Unigram");
+  refuse("/normalizer", {{"type", "Nmt"}}, "normalizer: type \"Nmt\"");
+  refuse("/normalizer", {{"type", "Replace"}, {"pattern", {{"Regex", "a+"}}}, {"content", ""}}, "Regex");
+  refuse("/model/type", "Unigram", "vocab");
+  refuse("/model/type", "WordLevel", "WordLevel");
   refuse("/model/byte_fallback", true, "byte_fallback");
   refuse("/model/dropout", 0.1, "dropout");
   refuse("/model/end_of_word_suffix", "</w>", "</w>");
   refuse("/pre_tokenizer/type", "Whitespace", "Whitespace");
-  refuse("/decoder/type", "WordPiece", "WordPiece");
+  refuse("/decoder/type", "WordPiece", "ByteLevel");
+  refuse("/decoder/type", "CTC", "CTC");
   refuse("/post_processor/type", "Strange", "Strange");
   refuse("/truncation", {{"max_length", 5}}, "truncation");
 }
