@@ -4,6 +4,8 @@
 #include <unicode/normalizer2.h>
 #include <unicode/uchar.h>
 
+#include <algorithm>
+
 #include "sememe/base/error.h"
 #include "sememe/formats/shown.h"
 #include "sememe/text/character_kind.h"
@@ -210,6 +212,10 @@ void Normalizer::add(const Json& normalizer, std::string_view where, int depth) 
     const Json pattern = json_member<Json>(normalizer, "pattern", where);
     const auto content = json_member<std::string>(normalizer, "content", where);
     const auto regex = json_member_or<std::string>(pattern, "Regex", "", where), text = json_member_or<std::string>(pattern, "String", "", where);
+    // Steps that make texts longer multiply.
+    constexpr double kMostGrowth = 1000;
+    growth_ *= std::max(1.0, static_cast<double>(content.size()) / static_cast<double>(std::max<size_t>(text.size(), 1)));
+    if (growth_ > kMostGrowth) fail("{}: its replacements would make texts over {} times as long", where, kMostGrowth);
     if (regex == " {2,}") {
       steps_.push_back(std::make_shared<ReplaceSpaces>(content));
     } else if (!regex.empty() || text.empty()) {

@@ -118,6 +118,12 @@ TEST(Normalizer, BytesThatAreNoTextStay) {
   EXPECT_EQ(normalizer.normalize("e\xCC\x81\xFF\xC3"), "\xC3\xA9\xFF\xC3");
 }
 
+TEST(Normalizer, ReplacementsThatExplodeAreRefused) {
+  Json steps = Json::array();
+  for (int i = 0; i < 40; ++i) steps.push_back({{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "aa"}});
+  EXPECT_THROW(Normalizer(Json{{"type", "Sequence"}, {"normalizers", steps}}, "here"), Error);
+}
+
 TEST(Normalizer, BertCleansLowersAndPartsChinese) {
   const Json bert = {{"type", "BertNormalizer"}, {"clean_text", true}, {"handle_chinese_chars", true}, {"strip_accents", nullptr}, {"lowercase", true}};
   const Normalizer normalizer(bert, "here");
@@ -292,6 +298,8 @@ TEST(GgufTokenizer, SavedItIsTheSame) {
   std::filesystem::remove(path);
   for (const char* text : {"abba a\n\nb \xC3\xA9", "", " ", "\n\n"}) EXPECT_EQ(after.encode(text), before.encode(text)) << text;
   EXPECT_EQ(after.size(), before.size());
+  EXPECT_EQ(after.beginning_of_text(), 1);
+  EXPECT_TRUE(after.adds_beginning_of_text());
 }
 
 TEST(GgufTokenizer, ALongRunWithoutSpacesTakesUnderASecond) {
@@ -404,7 +412,9 @@ class Settings : public testing::Test {
 };
 
 TEST_F(Settings, TheFolderSaysHowTextsBeginAndEnd) {
-  EXPECT_FALSE(Tokenizer::load(folder_).beginning_of_text());
+  EXPECT_TRUE(Tokenizer::load(folder_).adds_beginning_of_text());
+  write_json(folder_ / "tokenizer_config.json", {{"add_bos_token", false}});
+  EXPECT_FALSE(Tokenizer::load(folder_).adds_beginning_of_text());
   write_json(folder_ / "tokenizer_config.json", {{"bos_token", {{"content", "<s>"}}}, {"eos_token", "</s>"}, {"add_bos_token", true}, {"chat_template", "{{ x }}"}});
   write_json(folder_ / "generation_config.json", {{"eos_token_id", {2, 7}}});
   const Tokenizer tokenizer = Tokenizer::load(folder_);
