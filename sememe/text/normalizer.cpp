@@ -18,25 +18,9 @@ class Form : public Normalizer::Step {
  public:
   explicit Form(const icu::Normalizer2& form) : form_(form) {}
 
+  /// Bytes that are no UTF-8 stay, as ICU has it.
   std::string apply(std::string_view text) const override {
     std::string result;
-    // ICU would replace bytes that are no UTF-8, which are to stay.
-    while (!text.empty()) {
-      size_t end = 0;
-      while (end < text.size()) {
-        const Character next = first_character(text.substr(end));
-        if (!next.valid()) break;
-        end += next.length;
-      }
-      append_normalized(text.substr(0, end), result);
-      if (end < text.size()) result += text[end++];
-      text.remove_prefix(end);
-    }
-    return result;
-  }
-
- private:
-  void append_normalized(std::string_view text, std::string& result) const {
     // ICU counts in int32: long texts go part by part, cut before ASCII, which no form joins to what is before it.
     constexpr size_t kPart = size_t{1} << 28;
     while (!text.empty()) {
@@ -50,8 +34,10 @@ class Form : public Normalizer::Step {
       if (U_FAILURE(status)) fail("a text of {} bytes could not be brought to its Unicode normal form: {}", end, u_errorName(status));
       text.remove_prefix(end);
     }
+    return result;
   }
 
+ private:
   const icu::Normalizer2& form_;
 };
 
