@@ -4,6 +4,8 @@
 #include <unicode/normalizer2.h>
 #include <unicode/uchar.h>
 
+#include <algorithm>
+
 #include "sememe/base/error.h"
 #include "sememe/formats/shown.h"
 #include "sememe/text/character_kind.h"
@@ -16,25 +18,9 @@ class Form : public Normalizer::Step {
  public:
   explicit Form(const icu::Normalizer2& form) : form_(form) {}
 
+  /// Bytes that are no UTF-8 stay, as ICU has it.
   std::string apply(std::string_view text) const override {
     std::string result;
-    // ICU would replace bytes that are no UTF-8, which are to stay.
-    while (!text.empty()) {
-      size_t end = 0;
-      while (end < text.size()) {
-        const Character next = first_character(text.substr(end));
-        if (!next.valid()) break;
-        end += next.length;
-      }
-      append_normalized(text.substr(0, end), result);
-      if (end < text.size()) result += text[end++];
-      text.remove_prefix(end);
-    }
-    return result;
-  }
-
- private:
-  void append_normalized(std::string_view text, std::string& result) const {
     // ICU counts in int32: long texts go part by part, cut before ASCII, which no form joins to what is before it.
     constexpr size_t kPart = size_t{1} << 28;
     while (!text.empty()) {
@@ -48,8 +34,10 @@ class Form : public Normalizer::Step {
       if (U_FAILURE(status)) fail("a text of {} bytes could not be brought to its Unicode normal form: {}", end, u_errorName(status));
       text.remove_prefix(end);
     }
+    return result;
   }
 
+ private:
   const icu::Normalizer2& form_;
 };
 
@@ -210,6 +198,10 @@ void Normalizer::add(const Json& normalizer, std::string_view where, int depth) 
     const Json pattern = json_member<Json>(normalizer, "pattern", where);
     const auto content = json_member<std::string>(normalizer, "content", where);
     const auto regex = json_member_or<std::string>(pattern, "Regex", "", where), text = json_member_or<std::string>(pattern, "String", "", where);
+    // Steps that make texts longer multiply.
+    constexpr double kMostGrowth = 1000;
+    growth_ *= std::max(1.0, static_cast<double>(content.size()) / static_cast<double>(std::max<size_t>(text.size(), 1)));
+    if (growth_ > kMostGrowth) fail("{}: its replacements would make texts over {} times as long", where, kMostGrowth);
     if (regex == " {2,}") {
       steps_.push_back(std::make_shared<ReplaceSpaces>(content));
     } else if (!regex.empty() || text.empty()) {

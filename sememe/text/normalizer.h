@@ -36,6 +36,7 @@ class Normalizer {
   void add(const Json& normalizer, std::string_view where, int depth);
 
   std::vector<std::shared_ptr<const Step>> steps_;
+  double growth_ = 1;  ///< how many times longer replacements may make a text
 };
 
 }  // namespace sememe

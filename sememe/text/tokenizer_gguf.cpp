@@ -78,6 +78,15 @@ TokenizerFile Reader::read() {
     fail("{}: tokenizer.ggml.model is \"{}\"; \"gpt2\" (byte-level merges), \"llama\" (SentencePiece merges), \"t5\" (SentencePiece unigram) and "
          "\"bert\" (WordPiece) are supported", where_, shown(kind));
   }
+  if (file_.adds_beginning) {
+    const std::string& name = file_.tokens[*file_.beginning].name;
+    const Json token = {{"SpecialToken", {{"id", name}, {"type_id", 0}}}};
+    const auto text = [](const char* id, int type) { return Json{{"Sequence", {{"id", id}, {"type_id", type}}}}; };
+    file_.document["post_processor"] = {{"type", "TemplateProcessing"},
+                                        {"single", {token, text("A", 0)}},
+                                        {"pair", {token, text("A", 0), text("B", 1)}},
+                                        {"special_tokens", {{name, {{"id", name}, {"ids", {*file_.beginning}}, {"tokens", {name}}}}}}};
+  }
   read_parts(file_, where_);
   read_ends();
   if (gguf_.has_key("tokenizer.chat_template")) file_.chat_template = gguf_.text("tokenizer.chat_template");

@@ -52,6 +52,7 @@ TEST(SplittingRule, O200kPartsWordsWhereCaseRises) {
   const auto cut = [](std::string_view text) { return words(SplittingRule::kO200k, text); };
   EXPECT_EQ(cut("camelCase HTTPServer"), (Words{"camel", "Case", " HTTPServer"}));
   EXPECT_EQ(cut("ABCdef aBC"), (Words{"ABCdef", " a", "BC"}));
+  EXPECT_EQ(cut("A\xE4\xB8\xAD" "B"), (Words{"A\xE4\xB8\xAD", "B"}));  // a letter without case ends the word before the capital
   EXPECT_EQ(cut("They'LL WE'"), (Words{"They'LL", " WE", "'"}));
   EXPECT_EQ(cut("a//\n/b"), (Words{"a", "//\n/", "b"}));
 }
@@ -118,6 +119,12 @@ TEST(Normalizer, BytesThatAreNoTextStay) {
   EXPECT_EQ(normalizer.normalize("e\xCC\x81\xFF\xC3"), "\xC3\xA9\xFF\xC3");
 }
 
+TEST(Normalizer, ReplacementsThatExplodeAreRefused) {
+  Json steps = Json::array();
+  for (int i = 0; i < 40; ++i) steps.push_back({{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "aa"}});
+  EXPECT_THROW(Normalizer(Json{{"type", "Sequence"}, {"normalizers", steps}}, "here"), Error);
+}
+
 TEST(Normalizer, BertCleansLowersAndPartsChinese) {
   const Json bert = {{"type", "BertNormalizer"}, {"clean_text", true}, {"handle_chinese_chars", true}, {"strip_accents", nullptr}, {"lowercase", true}};
   const Normalizer normalizer(bert, "here");
@@ -150,6 +157,18 @@ TEST(MergesOfScores, BetterScoresMergeFirstAndEveryCutIsOne) {
   for (const auto& [left, right, merged, rank] : merges)
     shown.push_back(std::to_string(left) + "+" + std::to_string(right) + "=" + std::to_string(merged) + "@" + std::to_string(rank));
   EXPECT_EQ(shown, (Words{"1+0=3@0", "0+1=2@1", "0+3=4@2", "2+0=4@2"}));
+}
+
+TEST(CharacterPairs, TextIsPartedWhereNoTokenCrosses) {
+  TokenizerFile file;
+  for (const std::string& name : {std::string("a"), std::string("b"), kSpace, "a" + kSpace + "b"})
+    file.tokens.push_back({.name = name, .type = TokenType::kNormal});
+  const CharacterPairs pairs(file);
+  EXPECT_EQ(pairs.independent_prefix("bb" + kSpace + "b"), 2u);
+  EXPECT_EQ(pairs.independent_prefix("ba" + kSpace + "bb" + kSpace), 7u);
+  EXPECT_EQ(pairs.independent_prefix(kSpace + "b"), 4u);
+  file.tokens.erase(file.tokens.begin() + 2);
+  EXPECT_EQ(CharacterPairs(file).independent_prefix("bb" + kSpace + "b"), 6u);  // U+2581 is unknown as is what may stand before it
 }
 
 /// A GGUF file of metadata alone, built key by key.
@@ -292,6 +311,8 @@ TEST(GgufTokenizer, SavedItIsTheSame) {
   std::filesystem::remove(path);
   for (const char* text : {"abba a\n\nb \xC3\xA9", "", " ", "\n\n"}) EXPECT_EQ(after.encode(text), before.encode(text)) << text;
   EXPECT_EQ(after.size(), before.size());
+  EXPECT_EQ(after.beginning_of_text(), 1);
+  EXPECT_TRUE(after.adds_beginning_of_text());
 }
 
 TEST(GgufTokenizer, ALongRunWithoutSpacesTakesUnderASecond) {
@@ -310,9 +331,9 @@ TEST(GgufTokenizer, ALongRunWithoutSpacesTakesUnderASecond) {
 GgufWriter byte_level(const std::string& pre) {
   Words tokens;
   for (int byte = 0; byte < 256; ++byte) tokens.push_back(to_byte_level(std::string(1, static_cast<char>(byte))));
-  tokens.insert(tokens.end(), {"12", "123", "<|im_end|>", "<|endoftext|>"});
+  tokens.insert(tokens.end(), {"12", "123", "<|im_end|>", "<|endoftext|>", "45"});
   std::vector<int32_t> types(258, 1);
-  types.insert(types.end(), {3, 3});
+  types.insert(types.end(), {3, 3, 1});
   GgufWriter writer;
   writer.text("tokenizer.ggml.model", "gpt2");
   writer.text("tokenizer.ggml.pre", pre);
@@ -325,7 +346,9 @@ GgufWriter byte_level(const std::string& pre) {
 
 TEST(GgufTokenizer, ThePreNamesTheSplittingRule) {
   EXPECT_EQ(byte_level("gpt-2").open().encode("1234"), (Ids{257, '4'}));
+  EXPECT_EQ(byte_level("gpt-2").open().encode("45"), (Ids{'4', '5'}));
   EXPECT_EQ(byte_level("llama-bpe").open().encode("12312"), (Ids{257, 256}));
+  EXPECT_EQ(byte_level("llama-bpe").open().encode("45"), (Ids{260}));  // a word that is a token stays whole
   EXPECT_EQ(byte_level("qwen2").open().encode("123"), (Ids{'1', '2', '3'}));
   EXPECT_EQ(byte_level("smollm").open().encode("123"), (Ids{'1', '2', '3'}));
   EXPECT_EQ(byte_level("qwen2").open().encode("e\xCC\x81"), byte_level("qwen2").open().encode("\xC3\xA9"));
@@ -386,7 +409,10 @@ TEST(GgufTokenizer, WordPieceTakesTheLongestOrNothing) {
   const Tokenizer tokenizer = writer.open();
   EXPECT_EQ(tokenizer.encode("Unable!"), (Ids{3, 5, 6}));
   EXPECT_EQ(tokenizer.encode("unx un"), (Ids{0, 2}));
-  EXPECT_EQ(tokenizer.encode("un" + std::string(200, 'a')), (Ids{0}));
+  std::string many = "un";
+  for (int i = 0; i < 40; ++i) many += "le";
+  EXPECT_EQ(tokenizer.encode(many).size(), 41u);
+  EXPECT_EQ(tokenizer.encode(many + many.substr(2)), (Ids{0}));  // over a hundred characters
   EXPECT_EQ(tokenizer.decode(tokenizer.encode("unable unable!")), "unable unable!");
   EXPECT_EQ(tokenizer.beginning_of_text(), 1);
   EXPECT_TRUE(tokenizer.adds_beginning_of_text());
@@ -404,7 +430,9 @@ class Settings : public testing::Test {
 };
 
 TEST_F(Settings, TheFolderSaysHowTextsBeginAndEnd) {
-  EXPECT_FALSE(Tokenizer::load(folder_).beginning_of_text());
+  EXPECT_TRUE(Tokenizer::load(folder_).adds_beginning_of_text());
+  write_json(folder_ / "tokenizer_config.json", {{"add_bos_token", false}});
+  EXPECT_FALSE(Tokenizer::load(folder_).adds_beginning_of_text());
   write_json(folder_ / "tokenizer_config.json", {{"bos_token", {{"content", "<s>"}}}, {"eos_token", "</s>"}, {"add_bos_token", true}, {"chat_template", "{{ x }}"}});
   write_json(folder_ / "generation_config.json", {{"eos_token_id", {2, 7}}});
   const Tokenizer tokenizer = Tokenizer::load(folder_);
