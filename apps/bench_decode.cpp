@@ -22,7 +22,7 @@ struct DecodeBench {
   CommonOptions common;
   fs::path model;
   int64_t prompt = 512, tokens = 128, rounds = 3;
-  fs::path python = ".venv/bin/python", script = "bench/peers/llama_cpp.py", library = "node_modules/@node-llama-cpp/linux-x64/bins/linux-x64";
+  fs::path python = ".venv/bin/python", script = "bench/peers/llama_cpp.py", library = ".npm-peers/node_modules/@node-llama-cpp/linux-x64/bins/linux-x64";
 
   void run() {
     apply(common);
@@ -32,7 +32,7 @@ struct DecodeBench {
     if (prompt + tokens >= network.config().context)
       fail_usage("--prompt {} and --tokens {}: do not fit the model's context of {}", prompt, tokens, network.config().context);
     const bool has_peer = fs::exists(python) && fs::exists(script) && fs::exists(library);
-    if (!has_peer) note(fmt::format("no llama.cpp found at {}: ./setup --peers installs it", library.string()));
+    if (!has_peer) note(fmt::format("no llama.cpp found at {}: ./setup --models installs it", library.string()));
     std::vector<Measured> decoding{{"sememe", {}}, {"limit: reading the weights", {}}}, reading{{"sememe", {}}};
     if (has_peer) decoding.push_back({"llama.cpp", {}}), reading.push_back({"llama.cpp", {}});
     for (int64_t round = 0; round < rounds; ++round) {

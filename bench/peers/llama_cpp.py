@@ -44,6 +44,11 @@ class Llama:
                 ("llama_get_logits_ith", ctypes.POINTER(ctypes.c_float), [ctypes.c_void_p, ctypes.c_int32]),
                 ("llama_get_memory", ctypes.c_void_p, [ctypes.c_void_p]),
                 ("llama_memory_clear", None, [ctypes.c_void_p, ctypes.c_bool]),
+                ("llama_tokenize", ctypes.c_int32, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int32, ctypes.c_void_p, ctypes.c_int32,
+                                                    ctypes.c_bool, ctypes.c_bool]),
+                ("llama_token_to_piece", ctypes.c_int32, [ctypes.c_void_p, ctypes.c_int32, ctypes.c_char_p, ctypes.c_int32, ctypes.c_int32,
+                                                          ctypes.c_bool]),
+                ("llama_vocab_is_eog", ctypes.c_bool, [ctypes.c_void_p, ctypes.c_int32]),
                 ("llama_model_get_vocab", ctypes.c_void_p, [ctypes.c_void_p]),
                 ("llama_vocab_n_tokens", ctypes.c_int32, [ctypes.c_void_p])]:
             function = getattr(self.library, name)
@@ -61,7 +66,21 @@ class Llama:
         if not self.context:
             sys.exit(f"{model}: llama.cpp makes no context of {context} tokens")
         self.library.llama_set_n_threads(self.context, threads, threads)
-        self.vocabulary = self.library.llama_vocab_n_tokens(self.library.llama_model_get_vocab(self.model))
+        self.vocab = self.library.llama_model_get_vocab(self.model)
+        self.vocabulary = self.library.llama_vocab_n_tokens(self.vocab)
+
+    def tokenize(self, text):
+        data, array = text.encode(), (ctypes.c_int32 * (len(text.encode()) + 8))()
+        count = self.library.llama_tokenize(self.vocab, data, len(data), array, len(array), True, False)
+        return list(array[:count])
+
+    def piece(self, token):
+        buffer = ctypes.create_string_buffer(256)
+        length = self.library.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, True)
+        return buffer.raw[:length]
+
+    def ends(self, token):
+        return self.library.llama_vocab_is_eog(self.vocab, token)
 
     def clear(self):
         self.library.llama_memory_clear(self.library.llama_get_memory(self.context), True)

@@ -18,7 +18,6 @@
 #include <torch/torch.h>
 
 #include <algorithm>
-
 #include <cstdint>
 #include <filesystem>
 #include <memory>

@@ -25,7 +25,7 @@ LabelledTokens label_tokens(const LanguageModel& model, std::span<const std::str
     std::vector<int32_t> ids = model.tokenizer.encode(sentences[i]);
     if (ids.empty()) fail("sentence {} has no tokens", i);
     ids.resize(std::min<size_t>(ids.size(), model.text_context() - 1));
-    std::vector<int64_t> inputs = {model.tokenizer.end_of_text()};
+    std::vector<int64_t> inputs = {model.tokenizer.opening()};
     inputs.insert(inputs.end(), ids.begin(), ids.end());
     RecordSite record(site, true);
     model.network->forward({torch::tensor(inputs, torch::kInt64).unsqueeze(0), {}}, record);

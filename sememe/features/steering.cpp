@@ -81,7 +81,7 @@ void check_latent(const Dictionary& dictionary, int64_t latent) {
 }  // namespace
 
 torch::Tensor prompt_ids(const LanguageModel& model, const std::string& prompt) {
-  std::vector<int64_t> ids = {model.tokenizer.end_of_text()};
+  std::vector<int64_t> ids = {model.tokenizer.opening()};
   for (const int32_t id : model.tokenizer.encode(prompt)) ids.push_back(id);
   if (const int64_t context = model.network->config().context; static_cast<int64_t>(ids.size()) > context)
     fail("the prompt has {} tokens but the model's context is {}; give a shorter one", ids.size(), context);

@@ -162,6 +162,7 @@ class QuantizedTransformer::Pass {
     for (Own& own : own_) {
       grow(own.scores, group * ((longest_ + kernels::kKeyTile - 1) / kernels::kKeyTile * kernels::kKeyTile));
       grow(own.heads, 2 * group * head_width_);
+      grow(own.ends, static_cast<int64_t>(head_rows_.size()) * kPanelRows);
       if (few()) prepare_room(own.prepared);
     }
   }
@@ -388,7 +389,7 @@ class QuantizedTransformer::Pass {
     const int64_t whole = std::max(panels.begin, std::min(panels.end, vocabulary / kPanelRows));
     if (panels.begin < whole) head.multiply(x, panels.begin, whole, rows, logits_.data() + panels.begin * kPanelRows, vocabulary);
     if (whole < panels.end) {
-      std::vector<float> ends(rows * kPanelRows);
+      std::vector<float>& ends = own_[thread].ends;
       head.multiply(x, whole, panels.end, rows, ends.data(), kPanelRows);
       for (int64_t i = 0; i < rows; ++i)
         std::copy_n(ends.data() + i * kPanelRows, vocabulary % kPanelRows, logits_.data() + i * vocabulary + whole * kPanelRows);
@@ -414,7 +415,7 @@ class QuantizedTransformer::Pass {
   Prepared shared_;
   struct alignas(64) Own {
     Prepared prepared;
-    std::vector<float> scores, heads;
+    std::vector<float> scores, heads, ends;
   };
   std::vector<Own> own_;
 };

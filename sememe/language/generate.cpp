@@ -68,10 +68,11 @@ class StoppedText {
   bool stopped_ = false;
 };
 
-/// End-of-text and the prompt.
+/// What stands before a text, and the prompt. A GGUF file says whether anything does.
 std::vector<int64_t> opening(const LanguageModel& model, const std::string& prompt) {
   const std::vector<int32_t> ids = model.tokenizer.encode(prompt);
-  std::vector<int64_t> opening = {model.tokenizer.end_of_text()};
+  std::vector<int64_t> opening;
+  if (model.tokenizer.adds_beginning_of_text() || model.folder.extension() != ".gguf" || ids.empty()) opening.push_back(model.tokenizer.opening());
   opening.insert(opening.end(), ids.begin(), ids.end());
   if (const int64_t context = model.network->config().context; static_cast<int64_t>(opening.size()) > context)
     fail("the prompt has {} tokens but the model's context is {}; give a shorter one", opening.size(), context);
@@ -86,7 +87,7 @@ std::string generate(const LanguageModel& model, const std::string& prompt, cons
   torch::NoGradGuard no_grad;
   const int64_t context = model.network->config().context;
   const torch::Device device = model.network->device();
-  const int32_t end = model.tokenizer.end_of_text();
+  const std::vector<int32_t>& ends = model.tokenizer.ends();
   std::vector<int64_t> fresh = opening(model, prompt);
   KeyValueCache cache;
   StoppedText text(options.stops, on_text);
@@ -95,7 +96,7 @@ std::string generate(const LanguageModel& model, const std::string& prompt, cons
     const torch::Tensor logits = model.network->forward({inputs, {}}, visitor, cache);
     if (!logits.defined()) fail("the visitor stopped the network before its output; nothing can be generated");
     const int32_t id = draw(sampler, logits[0], model.tokenizer.size(), count);
-    if (id == end || !text.add(model.tokenizer.token(id)) || cache.tokens == context) break;
+    if (std::find(ends.begin(), ends.end(), id) != ends.end() || !text.add(model.tokenizer.token(id)) || cache.tokens == context) break;
     fresh = {id};
   }
   return text.finish();
@@ -106,7 +107,7 @@ std::vector<std::vector<int32_t>> generate_samples(const LanguageModel& model, c
   torch::NoGradGuard no_grad;
   const int64_t context = model.network->config().context;
   const torch::Device device = model.network->device();
-  const int32_t end = model.tokenizer.end_of_text();
+  const std::vector<int32_t>& ends = model.tokenizer.ends();
   torch::Tensor inputs = torch::tensor(opening(model, prompt), torch::kInt64).repeat({rows, 1});
   KeyValueCache cache;
   std::vector<Sampler> samplers;
@@ -116,11 +117,11 @@ std::vector<std::vector<int32_t>> generate_samples(const LanguageModel& model, c
   for (int64_t count = 0; count < options.tokens && !interrupted(); ++count) {
     const torch::Tensor logits = model.network->forward({inputs.to(device), {}}, visitor, cache);
     if (!logits.defined()) fail("the visitor stopped the network before its output; nothing can be generated");
-    inputs = torch::full({rows, 1}, end, torch::kInt64);
+    inputs = torch::full({rows, 1}, model.tokenizer.end_of_text(), torch::kInt64);
     for (int64_t row = 0; row < rows; ++row) {
       if (ended[row]) continue;  // goes on with end-of-text, which nobody reads
       const int32_t id = draw(samplers[row], logits[row], model.tokenizer.size(), count);
-      ended[row] = id == end;
+      ended[row] = std::find(ends.begin(), ends.end(), id) != ends.end();
       if (!ended[row]) samples[row].push_back(id);
       inputs[row][0] = id;
     }

@@ -61,7 +61,7 @@ struct GenerateOptions {
 };
 
 /// Continues `prompt` with the KV cache until end-of-text, `tokens` or the end of the context; the visitor sees the prompt (after
-/// an end-of-text token) once and then each new token ([1, 1, width] at a site). `on_text` gets each piece as it is decided, which
+/// Tokenizer::opening(), but for GGUF files that say that nothing stands before a text) once and then each new token ([1, 1, width] at a site). `on_text` gets each piece as it is decided, which
 /// is later where it may be the beginning of a stop.
 /// @returns the continuation
 /// @throws Error if the prompt does not fit the context

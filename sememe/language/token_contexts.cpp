@@ -14,7 +14,7 @@ TokenContexts::TokenContexts(std::unique_ptr<Corpus> corpus, const Tokenizer& to
       context_(context),
       batch_tokens_(batch_tokens),
       overlap_(overlap),
-      end_of_text_(tokenizer.end_of_text()) {
+      opening_(tokenizer.opening()) {
   if (context < 2) fail_usage("a context of {} tokens is too short; give at least 2", context);
   if (batch_tokens < context) fail_usage("a batch of {} tokens does not hold one context of {}", batch_tokens, context);
   if (overlap < 0 || overlap > context - 2) fail_usage("an overlap of {} does not fit a context of {}", overlap, context);
@@ -28,7 +28,7 @@ void TokenContexts::cut(const std::vector<int32_t>& document, Rows& rows) const 
     Row row;
     row.known = known;
     row.tokens.reserve(end - begin + known + 1);
-    row.tokens.push_back(end_of_text_);
+    row.tokens.push_back(opening_);
     row.tokens.insert(row.tokens.end(), document.begin() + (begin - known), document.begin() + end);
     rows.push_back(std::move(row));
     begin = end;
@@ -73,7 +73,7 @@ std::optional<TokenBatch> TokenContexts::next() {
   if (!rows) return std::nullopt;
   const auto count = static_cast<int64_t>(rows->size()), length = static_cast<int64_t>(rows->back().tokens.size());
   TokenBatch batch;
-  batch.tokens = torch::full({count, length}, end_of_text_, torch::kInt64);
+  batch.tokens = torch::full({count, length}, opening_, torch::kInt64);
   batch.targets = torch::full({count, length}, -100, torch::kInt64);
   batch.valid = torch::zeros({count, length}, torch::kBool);
   int64_t* const tokens = batch.tokens.mutable_data_ptr<int64_t>();

@@ -55,7 +55,7 @@ class TokenContexts {
   std::unique_ptr<Corpus> corpus_;
   Tokenizer tokenizer_;
   int64_t context_, batch_tokens_, overlap_;
-  int32_t end_of_text_;
+  int32_t opening_;
   uint64_t windows_ = 0;
   std::vector<Rows> batches_;  // of the window read last; the next one stands at the end
 };

@@ -62,6 +62,8 @@ class Tokenizer {
   /// "<|endoftext|>" or the model's equivalent that separates documents: what the file names, unless that ends the turn of a chat and the
   /// vocabulary has one that ends documents. @throws Error if there is none
   int32_t end_of_text() const;
+  /// What stands before a text in a context of its own: beginning_of_text() where the model was trained to see it there, else end_of_text().
+  int32_t opening() const { return adds_beginning_of_text() ? *beginning_of_text() : end_of_text(); }
   /// All tokens after which nothing more is to be generated, each once, in rising order: what the file names, and what is known to end texts
   /// and turns of chats.
   const std::vector<int32_t>& ends() const;

@@ -2,12 +2,29 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cmath>
+#include <cstdlib>
+#include <new>
 #include <stdexcept>
 
 #include "sememe/base/error.h"
 #include "tests/formats/error_text.h"
 #include "tests/inference/small_gguf.h"
+
+namespace {
+std::atomic<int64_t> allocations = 0;
+}
+
+// NOLINTBEGIN: counts what the program allocates
+void* operator new(size_t size) {
+  ++allocations;
+  if (void* const found = std::malloc(size)) return found;
+  throw std::bad_alloc();
+}
+void operator delete(void* pointer) noexcept { std::free(pointer); }
+void operator delete(void* pointer, size_t) noexcept { std::free(pointer); }
+// NOLINTEND
 
 namespace sememe {
 namespace {
@@ -210,6 +227,22 @@ TEST(QuantizedTransformer, WhatCannotBeIsAnErrorThatSaysSo) {
   EXPECT_EQ(error_of(some_ids(16)), "no error");
   const SmallGgufFile odd({.width = 48, .heads = 2, .key_value_heads = 1, .feed_forward = 64});
   EXPECT_TRUE(contains(error_from([&] { QuantizedTransformer(odd.path(), 1); }), {"model.gguf", "multiples of 32"}));
+}
+
+TEST(QuantizedTransformer, DecodingAllocatesNothingOnceBuffersAreThere) {
+  const SmallGgufFile file({.type = GgmlType::kQ4_1});
+  QuantizedTransformer model(file.path(), 2);
+  TokenCache cache(model.config());
+  cache.reserve(40);
+  const std::vector<int32_t> ids = some_ids(40);
+  const auto one = [&](int64_t at) {
+    const TokenRun run{std::span(ids).subspan(at, 1), &cache};
+    model.forward({&run, 1});
+  };
+  for (int64_t at = 0; at < 17; ++at) one(at);
+  const int64_t before = allocations;
+  for (int64_t at = 17; at < 32; ++at) one(at);
+  EXPECT_EQ(allocations - before, 0);
 }
 
 TEST(QuantizedTransformer, EveryTypeOfBlocksRuns) {
