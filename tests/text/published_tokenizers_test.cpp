@@ -434,7 +434,7 @@ TEST_F(Settings, TheFolderSaysHowTextsBeginAndEnd) {
   write_json(folder_ / "tokenizer_config.json", {{"add_bos_token", false}});
   EXPECT_FALSE(Tokenizer::load(folder_).adds_beginning_of_text());
   write_json(folder_ / "tokenizer_config.json", {{"bos_token", {{"content", "<s>"}}}, {"eos_token", "</s>"}, {"add_bos_token", true}, {"chat_template", "{{ x }}"}});
-  write_json(folder_ / "generation_config.json", {{"eos_token_id", {2, 7}}});
+  write_json(folder_ / "generation_config.json", {{"eos_token_id", {7, 2}}});
   const Tokenizer tokenizer = Tokenizer::load(folder_);
   EXPECT_EQ(tokenizer.beginning_of_text(), 1);
   EXPECT_TRUE(tokenizer.adds_beginning_of_text());
