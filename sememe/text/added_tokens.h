@@ -66,7 +66,8 @@ void AddedTokens::cut(std::string_view text, const Visit& visit) const {
     }
     if (piece_end > start) visit(text.substr(start, piece_end - start), -1);
     position += match.length;
-    while (right_strip && position < text.size() && is_space(text.substr(position))) position += first_character(text.substr(position)).length;
+    while (right_strip && position < text.size() && is_space(text.substr(position)))
+      position += first_character(text.substr(position)).length;
     visit(text.substr(piece_end, position - piece_end), ids_[match.id]);
     start = position;
   }

@@ -27,8 +27,8 @@ struct Range {
   CharacterKind kind;
 };
 
-/// Letters, numbers and marks that Unicode 15.1 and 16.0 added. Oniguruma, which Hugging Face splits with, knows them; an older ICU has them
-/// unassigned.
+/// Letters, numbers and marks that Unicode 15.1 and 16.0 added. Oniguruma, which Hugging Face splits with, knows them; an older ICU has
+/// them unassigned.
 constexpr Range kAddedAfterUnicode15[] = {
     {0x1C89, 0x1C89, kUpper},    {0x1C8A, 0x1C8A, kLower},    {0xA7CB, 0xA7CC, kUpper},    {0xA7CD, 0xA7CD, kLower},
     {0xA7DA, 0xA7DA, kUpper},    {0xA7DB, 0xA7DB, kLower},    {0xA7DC, 0xA7DC, kUpper},    {0x105C0, 0x105F3, kLetter},

@@ -14,8 +14,12 @@ CharacterKind character_kind(char32_t code_point);
 /// The kind of every code point, so that a split is a load and a compare a character. Has kCodePoints entries.
 const CharacterKind* character_kinds();
 
-constexpr bool is_letter(CharacterKind kind) { return kind >= CharacterKind::kUpper; }
+constexpr bool is_letter(CharacterKind kind) {
+  return kind >= CharacterKind::kUpper;
+}
 /// Neither \s nor \p{L} nor \p{N}.
-constexpr bool is_sign(CharacterKind kind) { return kind <= CharacterKind::kMark; }
+constexpr bool is_sign(CharacterKind kind) {
+  return kind <= CharacterKind::kMark;
+}
 
 }  // namespace sememe

@@ -124,9 +124,8 @@ std::vector<TokenizerFile::Merge> merges_of_scores(const std::vector<TokenizerFi
     hashes.set(tokens[id].name);
     if (ids.insert(hashes.prefix(tokens[id].name.size()), static_cast<int32_t>(id))) order.push_back(static_cast<int32_t>(id));
   }
-  std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
-    return tokens[a].score != tokens[b].score ? tokens[a].score > tokens[b].score : a < b;
-  });
+  std::sort(order.begin(), order.end(),
+            [&](int32_t a, int32_t b) { return tokens[a].score != tokens[b].score ? tokens[a].score > tokens[b].score : a < b; });
   std::vector<TokenizerFile::Merge> merges;
   int32_t rank = -1;
   for (size_t i = 0; i < order.size(); ++i) {

@@ -7,8 +7,8 @@
 namespace sememe {
 namespace {
 
-/// What a ChatML template has the system say by default: the text between the marks of a system's turn that holds no expression. In templates
-/// a newline stands as itself or as \n.
+/// What a ChatML template has the system say by default: the text between the marks of a system's turn that holds no expression. In
+/// templates a newline stands as itself or as \n.
 std::string default_system_of(std::string_view jinja) {
   constexpr std::string_view kMark = "<|im_start|>system";
   for (size_t at = jinja.find(kMark); at != std::string_view::npos; at = jinja.find(kMark, at + 1)) {
@@ -100,8 +100,10 @@ ChatTemplate::ChatTemplate(const Tokenizer& tokenizer) {
     assistant_ = {"<|assistant|>\n", eos() + "\n"};
     answer_ = assistant_.before;
   } else {
-    fail("the chat template that begins with \"{}\" is none of the forms that are known: ChatML, Llama 2, Llama 3, Gemma, Mistral, Phi-3, Zephyr",
-         shown(jinja));
+    fail(
+        "the chat template that begins with \"{}\" is none of the forms that are known: ChatML, Llama 2, Llama 3, Gemma, Mistral, Phi-3, "
+        "Zephyr",
+        shown(jinja));
   }
 }
 
@@ -115,7 +117,8 @@ std::string ChatTemplate::trimmed(std::string_view content) const {
 std::string ChatTemplate::render(std::span<const ChatMessage> messages, bool answer_follows) const {
   std::string text = start_, folded;
   const bool has_message = !messages.empty() && messages[0].role == "system";
-  if (has_message && !has_system_) fail("the chat template of {} has no place for what the system says: put it into the first message of the user", name_);
+  if (has_message && !has_system_)
+    fail("the chat template of {} has no place for what the system says: put it into the first message of the user", name_);
   if (has_message || system_always_ || !default_system_.empty()) {
     const std::string said = !has_message ? default_system_ : folds_system_ ? messages[0].content : trimmed(messages[0].content);
     (folds_system_ ? folded : text) += system_.before + said + system_.after;
@@ -125,8 +128,10 @@ std::string ChatTemplate::render(std::span<const ChatMessage> messages, bool ans
     const ChatMessage& message = messages[i];
     const bool is_user = message.role == "user";
     if (!is_user && message.role != "assistant")
-      fail("message {} is of \"{}\": system, which only the first may be, user and assistant are known", i + has_message + 1, shown(message.role));
-    if (alternates_ && is_user != (i % 2 == 0)) fail("message {}: in {}, user and assistant must take turns, the user first", i + has_message + 1, name_);
+      fail("message {} is of \"{}\": system, which only the first may be, user and assistant are known", i + has_message + 1,
+           shown(message.role));
+    if (alternates_ && is_user != (i % 2 == 0))
+      fail("message {}: in {}, user and assistant must take turns, the user first", i + has_message + 1, name_);
     const Turn& turn = is_user ? user_ : assistant_;
     text += turn.before;
     const std::string before = i == 0 ? folded : "";

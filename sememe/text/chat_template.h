@@ -17,8 +17,8 @@ struct ChatMessage {
 
 class ChatTemplate {
  public:
-  /// The form that the tokenizer's chat_template() writes: ChatML (Qwen, SmolLM2), Llama 2, Llama 3 (of 3.1 and later with the date that its
-  /// template falls back to), Gemma, Mistral, Phi-3 or Zephyr.
+  /// The form that the tokenizer's chat_template() writes: ChatML (Qwen, SmolLM2), Llama 2, Llama 3 (of 3.1 and later with the date that
+  /// its template falls back to), Gemma, Mistral, Phi-3 or Zephyr.
   /// @throws Error showing the template's beginning if it is none of these, or that there is none
   explicit ChatTemplate(const Tokenizer& tokenizer);
 

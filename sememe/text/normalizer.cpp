@@ -197,7 +197,8 @@ void Normalizer::add(const Json& normalizer, std::string_view where, int depth) 
   } else if (type == "Replace") {
     const Json pattern = json_member<Json>(normalizer, "pattern", where);
     const auto content = json_member<std::string>(normalizer, "content", where);
-    const auto regex = json_member_or<std::string>(pattern, "Regex", "", where), text = json_member_or<std::string>(pattern, "String", "", where);
+    const auto regex = json_member_or<std::string>(pattern, "Regex", "", where),
+               text = json_member_or<std::string>(pattern, "String", "", where);
     // Steps that make texts longer multiply.
     constexpr double kMostGrowth = 1000;
     growth_ *= std::max(1.0, static_cast<double>(content.size()) / static_cast<double>(std::max<size_t>(text.size(), 1)));
@@ -225,8 +226,10 @@ void Normalizer::add(const Json& normalizer, std::string_view where, int depth) 
     }
     if (lowercase) steps_.push_back(std::make_shared<Lowercase>());
   } else {
-    fail("{}: type \"{}\" is not supported; NFC, NFD, NFKC, NFKD, Prepend, Replace, Lowercase, StripAccents, Strip, BertNormalizer and Sequence are",
-         where, shown(type));
+    fail(
+        "{}: type \"{}\" is not supported; NFC, NFD, NFKC, NFKD, Prepend, Replace, Lowercase, StripAccents, Strip, BertNormalizer and "
+        "Sequence are",
+        where, shown(type));
   }
 }
 

@@ -13,8 +13,8 @@ constexpr std::string_view kMetaspace = "\xE2\x96\x81";
 /// What BERT's decoder does about English punctuation.
 std::string cleaned_up(std::string text) {
   constexpr std::pair<std::string_view, std::string_view> kTighter[] = {
-      {" .", "."}, {" ?", "?"}, {" !", "!"}, {" ,", ","}, {" ' ", "'"}, {" n't", "n't"}, {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"},
-      {" 've", "'ve"}, {" 're", "'re"}};
+      {" .", "."},   {" ?", "?"},           {" !", "!"},   {" ,", ","},     {" ' ", "'"},   {" n't", "n't"},
+      {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
   for (const auto& [loose, tight] : kTighter) text = replaced(text, loose, tight);
   return text;
 }

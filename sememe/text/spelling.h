@@ -1,5 +1,6 @@
 #pragma once
-// Which bytes a token stands for, by how its name is written: in the byte-level alphabet, with U+2581 for spaces, or with "##" inside words.
+// Which bytes a token stands for, by how its name is written: in the byte-level alphabet, with U+2581 for spaces, or with "##" inside
+// words.
 
 #include <string>
 #include <string_view>

@@ -20,14 +20,12 @@ constexpr std::pair<SplittingRule, std::string_view> kPatterns[] = {
      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
     {SplittingRule::kQwen2,
      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
-    {SplittingRule::kO200k,
-     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
-     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
-     R"(\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
-    {SplittingRule::kTekken,
-     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|)"
-     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|)"
-     R"(\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+    {SplittingRule::kO200k, R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
+                            R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
+                            R"(\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+    {SplittingRule::kTekken, R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|)"
+                             R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|)"
+                             R"(\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
 };
 
 struct Classified {
@@ -79,7 +77,9 @@ constexpr auto kIsSign = [](CharacterKind kind) { return is_sign(kind); };
 constexpr auto kMayBeUpper = [](CharacterKind kind) { return kind == kUpper || kind == kLetter || kind == kMark; };
 constexpr auto kMayBeLower = [](CharacterKind kind) { return kind == kLower || kind == kLetter || kind == kMark; };
 
-bool is_newline(unsigned char byte) { return byte == '\r' || byte == '\n'; }
+bool is_newline(unsigned char byte) {
+  return byte == '\r' || byte == '\n';
+}
 
 /// The end of the contraction whose apostrophe is at `start`, or `start`.
 size_t contraction_end(const Reader& text, size_t start) {
@@ -246,17 +246,28 @@ std::optional<std::string_view> pattern_of_rule(SplittingRule rule) {
 Piece first_piece(SplittingRule rule, std::string_view text) {
   const Reader reader(text);
   switch (rule) {
-    case SplittingRule::kWhole: return {text.size()};
-    case SplittingRule::kGpt2: return {gpt2_word(reader)};
-    case SplittingRule::kCl100k: return {cl100k_word(reader, 3)};
-    case SplittingRule::kQwen2: return {cl100k_word(reader, 1)};
-    case SplittingRule::kO200k: return {o200k_word(reader, 3, true)};
-    case SplittingRule::kTekken: return {o200k_word(reader, 1, false)};
-    case SplittingRule::kDigitRuns: return {digit_piece(reader, false)};
-    case SplittingRule::kEachDigit: return {digit_piece(reader, true)};
-    case SplittingRule::kMetaspaces: return {std::min(text.find(kMetaspace, 1), text.size())};
-    case SplittingRule::kBert: return white_or_word(text, true);
-    case SplittingRule::kWhiteSpace: return white_or_word(text, false);
+    case SplittingRule::kWhole:
+      return {text.size()};
+    case SplittingRule::kGpt2:
+      return {gpt2_word(reader)};
+    case SplittingRule::kCl100k:
+      return {cl100k_word(reader, 3)};
+    case SplittingRule::kQwen2:
+      return {cl100k_word(reader, 1)};
+    case SplittingRule::kO200k:
+      return {o200k_word(reader, 3, true)};
+    case SplittingRule::kTekken:
+      return {o200k_word(reader, 1, false)};
+    case SplittingRule::kDigitRuns:
+      return {digit_piece(reader, false)};
+    case SplittingRule::kEachDigit:
+      return {digit_piece(reader, true)};
+    case SplittingRule::kMetaspaces:
+      return {std::min(text.find(kMetaspace, 1), text.size())};
+    case SplittingRule::kBert:
+      return white_or_word(text, true);
+    case SplittingRule::kWhiteSpace:
+      return white_or_word(text, false);
   }
   return {text.size()};
 }

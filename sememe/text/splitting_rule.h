@@ -28,8 +28,8 @@ std::optional<SplittingRule> rule_of_pattern(std::string_view pattern);
 std::optional<std::string_view> pattern_of_rule(SplittingRule rule);
 
 struct Piece {
-  size_t length;      ///< bytes, at least 1
-  bool kept = true;   ///< false: falls away
+  size_t length;     ///< bytes, at least 1
+  bool kept = true;  ///< false: falls away
 };
 
 /// The first piece of `text`, which must not be empty. A byte that is not part of valid UTF-8 counts as one sign.

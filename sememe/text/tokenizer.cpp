@@ -23,7 +23,8 @@ constexpr std::string_view kEndOfText = "<|endoftext|>";
 
 // Known names, the first that a vocabulary has going first.
 constexpr std::string_view kEndsOfTexts[] = {kEndOfText, "<|end_of_text|>", "</s>", "<eos>", "[EOS]"};
-constexpr std::string_view kEndsOfTurns[] = {"<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<turn|>", "<|end|>", "<|return|>", "<|eot|>"};
+constexpr std::string_view kEndsOfTurns[] = {"<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>",
+                                             "<turn|>",    "<|end|>",    "<|return|>", "<|eot|>"};
 
 std::vector<std::string> spellings_of(const TokenizerFile& file) {
   std::vector<std::string> spellings;
@@ -253,7 +254,9 @@ bool Tokenizer::adds_beginning_of_text() const {
 
 int32_t Tokenizer::end_of_text() const {
   if (model_->end_of_text) return *model_->end_of_text;
-  fail("the tokenizer has no token that ends a text: looked for <|endoftext|>, <|end_of_text|>, </s>, <eos>, [EOS] and ends of turns such as <|im_end|>");
+  fail(
+      "the tokenizer has no token that ends a text: looked for <|endoftext|>, <|end_of_text|>, </s>, <eos>, [EOS] and ends of turns such "
+      "as <|im_end|>");
 }
 
 const std::vector<int32_t>& Tokenizer::ends() const {

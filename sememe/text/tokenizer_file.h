@@ -25,7 +25,7 @@ struct TokenizerFile {
   struct Token {
     std::string name;  ///< as the file writes it
     TokenType type = TokenType::kAbsent;
-    double score = 0;  ///< of a unigram model, or of a SentencePiece model that ranks by it
+    double score = 0;         ///< of a unigram model, or of a SentencePiece model that ranks by it
     bool is_of_model = true;  ///< false: only among the added tokens
 
     /// Whether a word of a text can become it.
@@ -44,18 +44,18 @@ struct TokenizerFile {
   Normalizer normalizer;
   Cutter cutter;
   Spelling spelling;
-  bool ignore_merges = false;  ///< a word that is a token stays whole
-  bool byte_fallback = false;  ///< a character that is no token becomes its bytes
+  bool ignore_merges = false;     ///< a word that is a token stays whole
+  bool byte_fallback = false;     ///< a character that is no token becomes its bytes
   bool single_precision = false;  ///< sums of scores are rounded as SentencePiece does; `tokenizers` keeps them in double
-  bool fuse_unknown = false;   ///< neighbouring characters that are no tokens are one unknown token
-  int32_t unknown = -1;        ///< -1: what is no token is left out
-  std::string continuing_prefix;   ///< WordPiece: before names of tokens that continue a word
-  int64_t most_characters = 100;   ///< WordPiece: longer words are unknown
+  bool fuse_unknown = false;      ///< neighbouring characters that are no tokens are one unknown token
+  int32_t unknown = -1;           ///< -1: what is no token is left out
+  std::string continuing_prefix;  ///< WordPiece: before names of tokens that continue a word
+  int64_t most_characters = 100;  ///< WordPiece: longer words are unknown
 
   std::optional<int32_t> beginning;
   bool adds_beginning = false;
-  std::optional<int32_t> end;   ///< what the file says ends a text
-  std::vector<int32_t> ends;    ///< more that end a generation
+  std::optional<int32_t> end;  ///< what the file says ends a text
+  std::vector<int32_t> ends;   ///< more that end a generation
   std::string chat_template;
 
   Json document;  ///< a tokenizer.json without the arrays that are above: added_tokens, and of the model vocab and merges

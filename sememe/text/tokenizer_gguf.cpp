@@ -75,8 +75,11 @@ TokenizerFile Reader::read() {
   } else if (kind == "bert") {
     read_word_piece();
   } else {
-    fail("{}: tokenizer.ggml.model is \"{}\"; \"gpt2\" (byte-level merges), \"llama\" (SentencePiece merges), \"t5\" (SentencePiece unigram) and "
-         "\"bert\" (WordPiece) are supported", where_, shown(kind));
+    fail(
+        "{}: tokenizer.ggml.model is \"{}\"; \"gpt2\" (byte-level merges), \"llama\" (SentencePiece merges), \"t5\" (SentencePiece "
+        "unigram) and "
+        "\"bert\" (WordPiece) are supported",
+        where_, shown(kind));
   }
   if (file_.adds_beginning) {
     const std::string& name = file_.tokens[*file_.beginning].name;
@@ -206,7 +209,8 @@ void Reader::read_sentence_piece(bool unigram) {
   constexpr size_t kLongest = 1024;
   for (size_t id = 0; id < file_.tokens.size(); ++id)
     if (file_.tokens[id].type == TokenType::kNormal && file_.tokens[id].name.size() > kLongest)
-      fail("{}: tokenizer.ggml.tokens: token {} is {} bytes long, at most {} are possible", where_, id, file_.tokens[id].name.size(), kLongest);
+      fail("{}: tokenizer.ggml.tokens: token {} is {} bytes long, at most {} are possible", where_, id, file_.tokens[id].name.size(),
+           kLongest);
   if (gguf_.has_key("tokenizer.ggml.precompiled_charsmap"))
     fail("{}: tokenizer.ggml.precompiled_charsmap, a compiled normaliser of texts, is not supported", where_);
   Json steps = Json::array();
@@ -216,13 +220,14 @@ void Reader::read_sentence_piece(bool unigram) {
   }
   if (prefix) steps.push_back({{"type", "Prepend"}, {"prepend", kMetaspace}});
   steps.push_back({{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", kMetaspace}});
-  Json decoders = {{{"type", "Replace"}, {"pattern", {{"String", kMetaspace}}}, {"content", " "}}, {{"type", "ByteFallback"}}, {{"type", "Fuse"}}};
+  Json decoders = {
+      {{"type", "Replace"}, {"pattern", {{"String", kMetaspace}}}, {"content", " "}}, {{"type", "ByteFallback"}}, {{"type", "Fuse"}}};
   if (prefix) decoders.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
-  const bool bytes =
-      std::any_of(file_.tokens.begin(), file_.tokens.end(), [](const TokenizerFile::Token& token) { return token.type == TokenType::kByte; });
+  const bool bytes = std::any_of(file_.tokens.begin(), file_.tokens.end(),
+                                 [](const TokenizerFile::Token& token) { return token.type == TokenType::kByte; });
   Json model = {{"type", unigram ? "Unigram" : "BPE"}, {"byte_fallback", bytes}};
-  const auto unknown =
-      std::find_if(file_.tokens.begin(), file_.tokens.end(), [](const TokenizerFile::Token& token) { return token.type == TokenType::kUnknown; });
+  const auto unknown = std::find_if(file_.tokens.begin(), file_.tokens.end(),
+                                    [](const TokenizerFile::Token& token) { return token.type == TokenType::kUnknown; });
   const bool has_unknown = unknown != file_.tokens.end();
   file_.single_precision = true;
   if (unigram) {
@@ -259,15 +264,20 @@ void Reader::read_word_piece() {
     const std::optional<int32_t> id = id_at(key);
     return id ? file_.tokens[*id].name : std::string(otherwise);
   };
-  file_.document = {{"version", "1.0"},
-                    {"truncation", nullptr},
-                    {"padding", nullptr},
-                    // Whether texts lose their capitals is not said; a vocabulary that has capitals was learnt of texts that had.
-                    {"normalizer", {{"type", "BertNormalizer"}, {"clean_text", true}, {"handle_chinese_chars", true}, {"lowercase", !upper_case}}},
-                    {"pre_tokenizer", {{"type", "BertPreTokenizer"}}},
-                    {"post_processor", nullptr},
-                    {"decoder", {{"type", "WordPiece"}, {"prefix", "##"}, {"cleanup", true}}},
-                    {"model", {{"type", "WordPiece"}, {"unk_token", name_at("tokenizer.ggml.unknown_token_id", "[UNK]")}, {"continuing_subword_prefix", "##"}, {"max_input_chars_per_word", 100}}}};
+  file_.document = {
+      {"version", "1.0"},
+      {"truncation", nullptr},
+      {"padding", nullptr},
+      // Whether texts lose their capitals is not said; a vocabulary that has capitals was learnt of texts that had.
+      {"normalizer", {{"type", "BertNormalizer"}, {"clean_text", true}, {"handle_chinese_chars", true}, {"lowercase", !upper_case}}},
+      {"pre_tokenizer", {{"type", "BertPreTokenizer"}}},
+      {"post_processor", nullptr},
+      {"decoder", {{"type", "WordPiece"}, {"prefix", "##"}, {"cleanup", true}}},
+      {"model",
+       {{"type", "WordPiece"},
+        {"unk_token", name_at("tokenizer.ggml.unknown_token_id", "[UNK]")},
+        {"continuing_subword_prefix", "##"},
+        {"max_input_chars_per_word", 100}}}};
   file_.document["normalizer"]["strip_accents"] = nullptr;
   add_tokens(true, false);
   file_.beginning = id_at("tokenizer.ggml.cls_token_id");

@@ -82,9 +82,11 @@ void Reader::read_scores(const Json& vocabulary) {
 }
 
 void Reader::put(const Json& number, TokenizerFile::Token token, std::string_view where) {
-  if (!number.is_number_integer()) fail("{}: the id of \"{}\" is not an integer: {}", where, shown(token.name), number.dump().substr(0, 40));
+  if (!number.is_number_integer())
+    fail("{}: the id of \"{}\" is not an integer: {}", where, shown(token.name), number.dump().substr(0, 40));
   const auto id = number.get<int64_t>();
-  if (id < 0 || id >= kMostTokenIds) fail("{}: \"{}\" has id {}, ids must be from 0 to {}", where, shown(token.name), id, kMostTokenIds - 1);
+  if (id < 0 || id >= kMostTokenIds)
+    fail("{}: \"{}\" has id {}, ids must be from 0 to {}", where, shown(token.name), id, kMostTokenIds - 1);
   if (static_cast<size_t>(id) >= file_.tokens.size()) file_.tokens.resize(id + 1);
   if (file_.tokens[id].type != TokenType::kAbsent) fail("{}: \"{}\" has id {}, which another token has too", where, shown(token.name), id);
   ids_.emplace(token.name, static_cast<int32_t>(id));
@@ -175,9 +177,7 @@ Json document_of_old_files(const std::filesystem::path& vocabulary_path) {
 
 Json merges_json(const TokenizerFile& file) {
   // Written as one string with a space between, which every version of `tokenizers` reads, unless a name has spaces itself.
-  const auto has_space = [&](const TokenizerFile::Merge& merge) {
-    return file.tokens[merge.merged].name.find(' ') != std::string::npos;
-  };
+  const auto has_space = [&](const TokenizerFile::Merge& merge) { return file.tokens[merge.merged].name.find(' ') != std::string::npos; };
   const bool as_pairs = std::any_of(file.merges.begin(), file.merges.end(), has_space);
   Json merges = Json::array();
   for (const TokenizerFile::Merge& merge : file.merges) {
@@ -261,7 +261,8 @@ TokenizerFile make_tokenizer_file(const LearnedMerges& learned, std::string_view
     file.tokens.push_back({.name = to_byte_level(token), .type = TokenType::kNormal});
   }
   for (const auto& [left, right] : learned.merges)
-    file.merges.push_back({left + 1, right + 1, ids.at(learned.tokens[left] + learned.tokens[right]), static_cast<int32_t>(file.merges.size())});
+    file.merges.push_back(
+        {left + 1, right + 1, ids.at(learned.tokens[left] + learned.tokens[right]), static_cast<int32_t>(file.merges.size())});
   read_parts(file, "the learned tokenizer");
   return file;
 }

@@ -105,7 +105,8 @@ void PartsReader::read_post_processor(const Json& processor, int depth) {
     if (!cls.is_array() || cls.empty() || !cls[0].is_string()) fail("{}: cls is no pair of a token and its id", where);
     beginning = cls[0].get<std::string>();
   } else if (type != "ByteLevel") {  // which only moves offsets
-    fail("{}: type \"{}\" is not supported; TemplateProcessing, RobertaProcessing, BertProcessing, ByteLevel and Sequence are", where, shown(type));
+    fail("{}: type \"{}\" is not supported; TemplateProcessing, RobertaProcessing, BertProcessing, ByteLevel and Sequence are", where,
+         shown(type));
   }
   if (beginning.empty()) return;
   file_.beginning = id_of(beginning);

@@ -30,7 +30,8 @@ std::vector<int32_t> ids_at(const TokenizerFile& file, const Json& settings, con
   for (const Json& value : found->is_array() ? *found : Json::array({*found})) {
     const int64_t id = value.is_number_integer() ? value.get<int64_t>() : -1;
     if (id < 0 || id >= static_cast<int64_t>(file.tokens.size()))
-      fail("{}: {} holds {}, but the tokenizer has ids 0 to {}", where, key, shown(value.dump()), static_cast<int64_t>(file.tokens.size()) - 1);
+      fail("{}: {} holds {}, but the tokenizer has ids 0 to {}", where, key, shown(value.dump()),
+           static_cast<int64_t>(file.tokens.size()) - 1);
     ids.push_back(static_cast<int32_t>(id));
   }
   return ids;

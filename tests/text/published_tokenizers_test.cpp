@@ -52,7 +52,9 @@ TEST(SplittingRule, O200kPartsWordsWhereCaseRises) {
   const auto cut = [](std::string_view text) { return words(SplittingRule::kO200k, text); };
   EXPECT_EQ(cut("camelCase HTTPServer"), (Words{"camel", "Case", " HTTPServer"}));
   EXPECT_EQ(cut("ABCdef aBC"), (Words{"ABCdef", " a", "BC"}));
-  EXPECT_EQ(cut("A\xE4\xB8\xAD" "B"), (Words{"A\xE4\xB8\xAD", "B"}));  // a letter without case ends the word before the capital
+  EXPECT_EQ(cut("A\xE4\xB8\xAD"
+                "B"),
+            (Words{"A\xE4\xB8\xAD", "B"}));  // a letter without case ends the word before the capital
   EXPECT_EQ(cut("They'LL WE'"), (Words{"They'LL", " WE", "'"}));
   EXPECT_EQ(cut("a//\n/b"), (Words{"a", "//\n/", "b"}));
 }
@@ -67,15 +69,17 @@ TEST(SplittingRule, BertDropsSpacesAndPartsPunctuation) {
 }
 
 TEST(SplittingRule, PatternsNameTheirRules) {
-  for (const SplittingRule rule : {SplittingRule::kGpt2, SplittingRule::kCl100k, SplittingRule::kQwen2, SplittingRule::kO200k, SplittingRule::kTekken})
+  for (const SplittingRule rule :
+       {SplittingRule::kGpt2, SplittingRule::kCl100k, SplittingRule::kQwen2, SplittingRule::kO200k, SplittingRule::kTekken})
     EXPECT_EQ(rule_of_pattern(*pattern_of_rule(rule)), rule);
   EXPECT_FALSE(rule_of_pattern(R"(\p{L}+)"));
   EXPECT_FALSE(pattern_of_rule(SplittingRule::kBert));
 }
 
 RC_GTEST_PROP(SplittingRule, WordsOfEachRuleAreTheText, (const std::string& text)) {
-  for (const SplittingRule rule : {SplittingRule::kWhole, SplittingRule::kCl100k, SplittingRule::kQwen2, SplittingRule::kO200k,
-                                   SplittingRule::kTekken, SplittingRule::kDigitRuns, SplittingRule::kEachDigit, SplittingRule::kMetaspaces}) {
+  for (const SplittingRule rule :
+       {SplittingRule::kWhole, SplittingRule::kCl100k, SplittingRule::kQwen2, SplittingRule::kO200k, SplittingRule::kTekken,
+        SplittingRule::kDigitRuns, SplittingRule::kEachDigit, SplittingRule::kMetaspaces}) {
     const Words all = words(rule, text);
     RC_ASSERT(std::accumulate(all.begin(), all.end(), std::string()) == text);
   }
@@ -97,9 +101,11 @@ TEST(Trie, FindsAllPrefixesShortestFirst) {
 }
 
 TEST(AddedTokens, TheLeftmostLongestIsCutOut) {
-  const std::vector<AddedToken> tokens = {{.content = "<a>", .id = 7}, {.content = "<a><b>", .id = 8}, {.content = "<l>", .id = 9, .left_strip = true}};
+  const std::vector<AddedToken> tokens = {
+      {.content = "<a>", .id = 7}, {.content = "<a><b>", .id = 8}, {.content = "<l>", .id = 9, .left_strip = true}};
   Words pieces;
-  AddedTokens(tokens).cut("x<a><b><a>y  <l>", [&](std::string_view piece, int32_t id) { pieces.push_back(std::to_string(id) + ":" + std::string(piece)); });
+  AddedTokens(tokens).cut("x<a><b><a>y  <l>",
+                          [&](std::string_view piece, int32_t id) { pieces.push_back(std::to_string(id) + ":" + std::string(piece)); });
   EXPECT_EQ(pieces, (Words{"-1:x", "8:<a><b>", "7:<a>", "-1:y", "9:  <l>"}));
 }
 
@@ -126,7 +132,8 @@ TEST(Normalizer, ReplacementsThatExplodeAreRefused) {
 }
 
 TEST(Normalizer, BertCleansLowersAndPartsChinese) {
-  const Json bert = {{"type", "BertNormalizer"}, {"clean_text", true}, {"handle_chinese_chars", true}, {"strip_accents", nullptr}, {"lowercase", true}};
+  const Json bert = {
+      {"type", "BertNormalizer"}, {"clean_text", true}, {"handle_chinese_chars", true}, {"strip_accents", nullptr}, {"lowercase", true}};
   const Normalizer normalizer(bert, "here");
   EXPECT_EQ(normalizer.normalize("\xC3\x89t\xC3\xA9\tA\x01\xE4\xB8\xAD"), "ete a \xE4\xB8\xAD ");
 }
@@ -150,7 +157,9 @@ TEST(Spelling, NamesOfBytesAreBytes) {
 }
 
 TEST(MergesOfScores, BetterScoresMergeFirstAndEveryCutIsOne) {
-  const auto token = [](const char* name, double score) { return TokenizerFile::Token{.name = name, .type = TokenType::kNormal, .score = score}; };
+  const auto token = [](const char* name, double score) {
+    return TokenizerFile::Token{.name = name, .type = TokenType::kNormal, .score = score};
+  };
   const std::vector<TokenizerFile::Merge> merges =
       merges_of_scores({token("a", -9), token("b", -9), token("ab", -2), token("ba", -1), token("aba", -3), token("c", -1)});
   Words shown;
@@ -252,9 +261,9 @@ constexpr int32_t kA = 260, kB = 261, kAb = 262, kUnder = 264, kUnderA = 265, kB
 TEST(GgufTokenizer, SentencePieceMergesTheBestScoreFirst) {
   const Tokenizer tokenizer = llama(false).open();
   EXPECT_EQ(tokenizer.encode("ab"), (Ids{kAb}));
-  EXPECT_EQ(tokenizer.encode("aba"), (Ids{kAb, kA}));       // ab before ba
+  EXPECT_EQ(tokenizer.encode("aba"), (Ids{kAb, kA}));  // ab before ba
   EXPECT_EQ(tokenizer.encode("b a"), (Ids{kB, kUnderA}));
-  EXPECT_EQ(tokenizer.encode(" ab"), (Ids{kUnder, kAb}));   // ab before _a
+  EXPECT_EQ(tokenizer.encode(" ab"), (Ids{kUnder, kAb}));  // ab before _a
 }
 
 TEST(GgufTokenizer, WhatIsNoTokenBecomesItsBytes) {
@@ -421,7 +430,8 @@ TEST(GgufTokenizer, WordPieceTakesTheLongestOrNothing) {
 class Settings : public testing::Test {
  protected:
   void SetUp() override {
-    folder_ = std::filesystem::temp_directory_path() / ("sememe_settings_" + std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
+    folder_ = std::filesystem::temp_directory_path() /
+              ("sememe_settings_" + std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
     std::filesystem::create_directories(folder_);
     llama(false).open().save(folder_ / "tokenizer.json");
   }
@@ -433,8 +443,9 @@ TEST_F(Settings, TheFolderSaysHowTextsBeginAndEnd) {
   EXPECT_TRUE(Tokenizer::load(folder_).adds_beginning_of_text());
   write_json(folder_ / "tokenizer_config.json", {{"add_bos_token", false}});
   EXPECT_FALSE(Tokenizer::load(folder_).adds_beginning_of_text());
-  write_json(folder_ / "tokenizer_config.json", {{"bos_token", {{"content", "<s>"}}}, {"eos_token", "</s>"}, {"add_bos_token", true}, {"chat_template", "{{ x }}"}});
-  write_json(folder_ / "generation_config.json", {{"eos_token_id", {2, 7}}});
+  write_json(folder_ / "tokenizer_config.json",
+             {{"bos_token", {{"content", "<s>"}}}, {"eos_token", "</s>"}, {"add_bos_token", true}, {"chat_template", "{{ x }}"}});
+  write_json(folder_ / "generation_config.json", {{"eos_token_id", {7, 2}}});
   const Tokenizer tokenizer = Tokenizer::load(folder_);
   EXPECT_EQ(tokenizer.beginning_of_text(), 1);
   EXPECT_TRUE(tokenizer.adds_beginning_of_text());

@@ -152,6 +152,20 @@ TEST(Merges, LongAndShortWordsMergeAlike) {
   EXPECT_TRUE(std::equal(longer.begin(), longer.begin() + 25, std::vector<int32_t>(25, 3).begin()));
 }
 
+TEST(Merges, PairsMayShareARank) {
+  Merges merges;
+  merges.insert(2, 3, {0, 5});
+  merges.insert(1, 2, {1, 4});
+  merges.insert(1, 5, {1, 6});
+  std::vector<int32_t> longer;
+  for (int i = 0; i < 10; ++i) longer.insert(longer.end(), {1, 2, 3});
+  std::vector<int32_t> shorter(longer.begin(), longer.begin() + 6);
+  merges.apply(shorter);
+  merges.apply(longer);
+  EXPECT_EQ(shorter, (std::vector<int32_t>{6, 6}));
+  EXPECT_EQ(longer, std::vector<int32_t>(10, 6));
+}
+
 TEST(Tokenizer, LearnsTheMostFrequentPairFirst) {
   const Tokenizer tokenizer = learned("abab abab abab cd", 259);
   EXPECT_EQ(tokenizer.size(), 259);
