@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "sememe/base/error.h"
+#include "sememe/formats/shown.h"
 
 namespace sememe {
 namespace {
@@ -34,7 +35,7 @@ void read_rope_object(const Json& rope, TransformerConfig& config, const std::st
     scaling.high_factor = json_member<double>(rope, "high_freq_factor", where);
     scaling.original_context = size_member(rope, "original_max_position_embeddings", config.context, where);
   } else if (type != "default") {
-    fail("{} of type \"{}\" is not supported", where, type.substr(0, 80));
+    fail("{} of type \"{}\" is not supported", where, shown(type));
   }
   config.rotary_base = json_member_or<double>(rope, "rope_theta", config.rotary_base, where);
 }
@@ -60,7 +61,7 @@ FeedForward feed_forward_member(const Json& json, const char* key, const char* f
   if (!gated && tanh_gelu) return FeedForward::kGelu;
   if (!gated && name == "gelu") return FeedForward::kGeluErf;
   if (!gated && name == "relu") return FeedForward::kRelu;
-  fail("{}: \"{}\" is {}, which is not supported", where, key, Json(name).dump().substr(0, 80));
+  fail("{}: \"{}\" is \"{}\", which is not supported", where, key, shown(name));
 }
 
 void read_rotary(const Json& json, TransformerConfig& config, std::string_view where, const char* base_key, const char* part_key, double part) {

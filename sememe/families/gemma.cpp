@@ -7,6 +7,7 @@
 #include "sememe/families/config_json.h"
 #include "sememe/families/family_table.h"
 #include "sememe/families/gguf_settings.h"
+#include "sememe/formats/shown.h"
 
 namespace sememe {
 namespace {
@@ -60,7 +61,7 @@ void read_gemma3_rotary(const Json& json, TransformerConfig& config, std::string
     return read_rotary(json, config, where);
   only(json, "rope_scaling", {}, where);
   for (const auto& [kind, rope] : json.at("rope_parameters").items()) {
-    const std::string place = fmt::format("{}: \"rope_parameters\": \"{}\"", where, kind);
+    const std::string place = fmt::format("{}: \"rope_parameters\": \"{}\"", where, shown(kind));
     TransformerConfig read = config;
     if (kind == "sliding_attention") read.rotary_base = config.local_rotary_base;
     if (!rope.is_object() || (kind != "full_attention" && kind != "sliding_attention")) fail("{} is not supported", place);

@@ -470,9 +470,9 @@ def main():
             comparison.check(f"{name}: is saved if a family that is written holds it", written == is_written(name), written)
             if written:
                 check_saved(comparison, name, saved, original, inputs, splitting.get(name, tokenizer))
-        for name in ["gpt2-untied-sharded", "llama-head-14"]:
+        for name in ["gpt2-untied-sharded", "llama-head-14", "gemma3", "gpt-neox"]:
             check_program(comparison, name, sememe, load(reference / name)[0], tokenizer, reference / name, work)
-        for name in ["gguf-f16-untied", "gguf-q4_1"]:
+        for name in ["gguf-f16-untied", "gguf-q4_1", "gguf-gemma3", "gguf-qwen3"]:
             check_program(comparison, name, sememe, models[name][0], splitting[name], reference / name / "model.gguf", work)
         check_main_job(comparison, sememe, reference / "gguf-q8_0" / "model.gguf", work)
         check_refusals(comparison, sememe, work)
