@@ -89,7 +89,7 @@ std::string sparkline(const std::vector<double>& values) {
 void add_intervention_options(CLI::App& command, InterventionOptions& options, bool with_dictionary) {
   command
       .add_option("--intervention", options.files,
-                  "File made by dictionary steer --save, whose edits act while the model runs; several may be given")
+                  "File made by dictionary steer --save, or a control vector FILE.gguf[:SCALE], that acts while the model runs; several may be given")
       ->allow_extra_args(false);
   if (with_dictionary)
     command.add_option("--dictionary", options.dictionary, "Folder of the intervention's dictionary; by default the one its file says");
@@ -101,21 +101,11 @@ Interventions load_interventions(const InterventionOptions& options, const Netwo
 }
 
 Json add_interventions(const InterventionOptions& options, LanguageModel& model) {
-  Json list = Json::array();
-  if (options.files.empty()) return list;
+  if (options.files.empty()) return Json::array();
   const auto acting = std::make_shared<Interventions>(load_interventions(options, *model.network, Passes::kWholeContexts));
-  for (const Intervention& intervention : acting->list()) list.push_back(intervention.to_json());
   model.network->add_visitor(acting);
-  note(described(*acting));
-  return list;
-}
-
-std::string described(const Interventions& interventions) {
-  std::string text;
-  for (const Intervention& intervention : interventions.list())
-    text += fmt::format("{}: {}\n", one_line(intervention.site),
-                        listed(intervention.edits, [](const Edit& edit) { return to_string(edit); }));
-  return text;
+  note(acting->description());
+  return acting->to_json();
 }
 
 std::string site_of(const std::filesystem::path& dictionary, const std::string& given) {

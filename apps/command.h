@@ -78,9 +78,6 @@ Interventions load_interventions(const InterventionOptions& options, const Netwo
 /// The interventions act on every pass of the model from now on, whole contexts at a time. @return their files' contents, a list
 Json add_interventions(const InterventionOptions& options, LanguageModel& model);
 
-/// One line for each intervention: its edits and its site.
-std::string described(const Interventions& interventions);
-
 void add_model_commands(CLI::App& program);
 void add_capture_command(CLI::App& program);
 void add_dictionary_commands(CLI::App& program);

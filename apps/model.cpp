@@ -168,7 +168,7 @@ struct ShowModel {
 
 /// "interventions": the files' contents, if there are any.
 void add_to(Json& result, const Interventions& interventions) {
-  for (const Intervention& intervention : interventions.list()) result["interventions"].push_back(intervention.to_json());
+  if (!interventions.empty()) result["interventions"] = interventions.to_json();
 }
 
 struct EvaluateModel {
@@ -182,7 +182,7 @@ struct EvaluateModel {
     apply(common);
     const LanguageModel model = load_on(options, common);
     Interventions acting = load_interventions(interventions, *model.network, Passes::kWholeContexts);
-    const TextLoss loss = evaluate(model, open_corpus(text), batch, tokens, acting.list().empty() ? nullptr : &acting);
+    const TextLoss loss = evaluate(model, open_corpus(text), batch, tokens, acting.empty() ? nullptr : &acting);
     Json result = {{"tokens", loss.tokens},
                    {"bytes", loss.bytes},
                    {"nats_per_token", loss.nats_per_token()},
@@ -191,7 +191,7 @@ struct EvaluateModel {
     add_to(result, acting);
     if (!baseline.empty()) result["kneser_ney_bits_per_byte"] = baseline_bits(model.tokenizer) / static_cast<double>(loss.bytes);
     if (!common.json.empty()) write_json(common.json, result);
-    fmt::print("{}", described(acting));
+    fmt::print("{}", acting.description());
     fmt::print("{} tokens, {} bytes: {:.4f} nats per token (perplexity {:.2f}), {:.4f} bits per byte\n", loss.tokens,
                loss.bytes, loss.nats_per_token(), loss.perplexity(), loss.bits_per_byte());
     if (!baseline.empty())

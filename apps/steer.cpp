@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "apps/command.h"
+#include "sememe/features/control_vector.h"
 #include "sememe/base/error.h"
 #include "sememe/base/json.h"
 #include "sememe/features/description.h"
@@ -128,7 +129,10 @@ struct SteerCommand {
   void write_intervention(const Dictionary& loaded, const std::vector<Edit>& wanted) const {
     Intervention intervention(options.site, dictionary, loaded);
     intervention.edits = wanted;
-    intervention.save(save);
+    if (save.extension() == ".gguf")
+      control_vector_of(intervention, loaded).save(save);
+    else
+      intervention.save(save);
   }
 
   static void print_move(const Json& move) {
@@ -183,7 +187,7 @@ void add_steer_command(CLI::App& group) {
   app->add_option("--tokens", options.generate.tokens, "New tokens")->capture_default_str();
   app->add_option("--temperature", options.generate.temperature, "0 takes the most likely token")->capture_default_str();
   app->add_option("--top-k", options.generate.top_k, "Draw from the likeliest tokens only; 0 takes all")->capture_default_str();
-  app->add_option("--save", command->save, "Also write the edits to this file, for --intervention of other commands");
+  app->add_option("--save", command->save, "Also write the edits to this file, for --intervention of other commands; what is only added, also as a control vector, .gguf");
   app->add_option("--description", command->description,
                   "Folder made by dictionary describe; by default looked for inside and beside the dictionary's");
   app->add_option("--site", options.site, "Where in the network; by default where the dictionary was learnt");

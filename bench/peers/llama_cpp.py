@@ -82,6 +82,15 @@ class Llama:
     def ends(self, token):
         return self.library.llama_vocab_is_eog(self.vocab, token)
 
+    def control(self, directions):
+        """Adds {layer: row of floats} behind those layers from now on."""
+        width, last = len(next(iter(directions.values()))), max(directions)
+        flat = [value for layer in range(1, last + 1) for value in directions.get(layer, [0.0] * width)]
+        function = self.library.llama_set_adapter_cvec
+        function.restype, function.argtypes = ctypes.c_int32, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int32] * 3
+        if function(self.context, (ctypes.c_float * len(flat))(*flat), len(flat), width, 1, last) != 0:
+            sys.exit("llama.cpp refuses the control vector")
+
     def clear(self):
         self.library.llama_memory_clear(self.library.llama_get_memory(self.context), True)
 

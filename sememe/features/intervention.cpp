@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <initializer_list>
 #include <map>
 #include <utility>
 
 #include "sememe/base/error.h"
+#include "sememe/features/control_vector.h"
+#include "sememe/formats/shown.h"
 
 namespace sememe {
 namespace {
@@ -280,6 +283,17 @@ SparseCodes edit_codes(const SparseCodes& codes, std::span<const Edit> edits) {
           torch::tensor(edited_values, torch::kFloat32)};
 }
 
+torch::Tensor addition_of(const Edit& add, const Dictionary& dictionary) {
+  const torch::Tensor atom = dictionary.atoms()[add.latent].to(torch::kFloat);
+  return torch::nn::functional::normalize(atom, torch::nn::functional::NormalizeFuncOptions().dim(0)) * (add.amount * add.unit);
+}
+
+InterveneSite InterveneSite::on_every_row(std::string site, torch::Tensor addition) {
+  InterveneSite visitor(std::move(site), std::move(addition));
+  visitor.leading_rows_ = 0;
+  return visitor;
+}
+
 InterveneSite::InterveneSite(std::string site, torch::Tensor addition, Passes passes)
     : site_(std::move(site)), addition_(std::move(addition)), passes_(passes) {}
 
@@ -291,9 +305,7 @@ InterveneSite::InterveneSite(const Intervention& intervention, const Dictionary&
       code_edits_.push_back(edit);
       continue;
     }
-    const torch::Tensor atom = dictionary.atoms()[edit.latent].to(torch::kFloat);
-    const torch::Tensor direction = torch::nn::functional::normalize(atom, torch::nn::functional::NormalizeFuncOptions().dim(0));
-    const torch::Tensor row = direction * (edit.amount * edit.unit);
+    const torch::Tensor row = addition_of(edit, dictionary);
     addition_ = addition_.defined() ? addition_ + row : row;
   }
 }
@@ -324,16 +336,22 @@ torch::Tensor InterveneSite::code_change(const torch::Tensor& part) const {
 
 Interventions::Interventions(std::span<const fs::path> files, const fs::path& dictionary, const Network& network, Passes passes) {
   std::vector<Intervention> read;
+  std::vector<fs::path> read_from;
   for (const fs::path& file : files) {
+    if (file.string().find(".gguf") != std::string::npos) {
+      add_control_vector(file.string(), network);
+      continue;
+    }
     read.push_back(Intervention::load(file));
+    read_from.push_back(file);
     if (!dictionary.empty() && read.back().folder != read.front().folder)
-      fail_usage("--dictionary: stands for one dictionary, but {} names {} and {} names {}; leave it out", files[0].string(),
+      fail_usage("--dictionary: stands for one dictionary, but {} names {} and {} names {}; leave it out", read_from[0].string(),
                  read.front().folder.string(), file.string(), read.back().folder.string());
   }
   std::map<fs::path, std::shared_ptr<const Dictionary>> loaded;
   for (size_t i = 0; i < read.size(); ++i) {
     Intervention& intervention = read[i];
-    const std::string where = files[i].string();
+    const std::string where = read_from[i].string();
     if (!dictionary.empty()) intervention.folder = dictionary;
     std::shared_ptr<const Dictionary>& found = loaded[intervention.folder];
     if (!found && !fs::exists(intervention.folder))
@@ -352,6 +370,45 @@ Interventions::Interventions(std::span<const fs::path> files, const fs::path& di
     }
   }
   for (size_t i = 0; i < interventions_.size(); ++i) visitors_.emplace_back(interventions_[i], *dictionaries_[i], passes);
+}
+
+void Interventions::add_control_vector(const std::string& file, const Network& network) {
+  const size_t end = file.find(".gguf") + 5;
+  ScaledVector scaled{file.substr(0, end), 1.0};
+  if (end < file.size()) {
+    const char* const last = file.data() + file.size();
+    const auto [stop, error] = std::from_chars(file.data() + end + 1, last, scaled.scale);
+    if (file[end] != ':' || error != std::errc() || stop != last || !std::isfinite(scaled.scale))
+      fail_usage("--intervention {}: give FILE.gguf or FILE.gguf:SCALE", file);
+  }
+  for (const auto& [layer, direction] : ControlVector::load(scaled.file).directions) {
+    const std::string name = fmt::format("blocks.{}.output", layer);
+    const std::vector<Site>& sites = network.sites();
+    const auto found = std::find_if(sites.begin(), sites.end(), [&](const Site& site) { return site.name == name; });
+    if (found == sites.end()) fail("{}: has a direction for block {}, which the model does not have", scaled.file, layer);
+    if (found->width != direction.size(0))
+      fail("{}: its width is {}, the model's is {}; was it made for this model?", scaled.file, direction.size(0), found->width);
+    visitors_.push_back(InterveneSite::on_every_row(name, direction * scaled.scale));
+  }
+  vectors_.push_back(std::move(scaled));
+}
+
+Json Interventions::to_json() const {
+  Json list = Json::array();
+  for (const ScaledVector& vector : vectors_) list.push_back({{"control_vector", vector.file}, {"scale", vector.scale}});
+  for (const Intervention& intervention : interventions_) list.push_back(intervention.to_json());
+  return list;
+}
+
+std::string Interventions::description() const {
+  std::string text;
+  for (const ScaledVector& vector : vectors_) text += fmt::format("control vector {}, scale {:g}\n", vector.file, vector.scale);
+  for (const Intervention& intervention : interventions_) {
+    std::string edits;
+    for (const Edit& edit : intervention.edits) edits += (edits.empty() ? "" : "  ") + to_string(edit);
+    text += fmt::format("{}: {}\n", shown(intervention.site), edits.empty() ? "-" : edits);
+  }
+  return text;
 }
 
 torch::Tensor Interventions::visit(const Site& site, torch::Tensor value) {

@@ -59,6 +59,9 @@ std::string to_string(const Edit& edit);
 /// What keeps the edit from being applied to the dictionary, in words: a latent there is not, a number that is not finite, ...
 std::optional<std::string> fault_of(const Edit& edit, const Dictionary& dictionary);
 
+/// The row [width] that an edit "add" adds: amount * unit along the latent's direction.
+torch::Tensor addition_of(const Edit& add, const Dictionary& dictionary);
+
 /// Edits of one dictionary's latents at one site. The dictionary encodes what passes the site once; the edits of activations change that
 /// code in the order given; what "add" adds does not depend on the code.
 struct Intervention {
@@ -106,6 +109,8 @@ class InterveneSite : public SiteVisitor {
  public:
   /// Adds one row [width] whatever passes.
   InterveneSite(std::string site, torch::Tensor addition, Passes passes = Passes::kOneContext);
+  /// The same of the first row of a context too.
+  static InterveneSite on_every_row(std::string site, torch::Tensor addition);
   /// @param dictionary must live as long as this
   /// @throws UsageError as fault_of says
   InterveneSite(const Intervention& intervention, const Dictionary& dictionary, Passes passes = Passes::kOneContext);
@@ -129,7 +134,7 @@ class InterveneSite : public SiteVisitor {
 /// Several interventions with their dictionaries, each seeing what the earlier ones left.
 class Interventions : public SiteVisitor {
  public:
-  /// Reads intervention files. Those that are of one site and one dictionary become one, so that it does not matter how edits are spread
+  /// Reads intervention files and control vectors, "vector.gguf" or "vector.gguf:0.5" to scale it. Those that are of one site and one dictionary become one, so that it does not matter how edits are spread
   /// over files.
   /// @param dictionary where the dictionary of all of them is; empty takes the folder that each file says
   /// @throws Error naming the file if it, its dictionary or its site does not fit the network
@@ -141,8 +146,19 @@ class Interventions : public SiteVisitor {
     return std::any_of(visitors_.begin(), visitors_.end(), [&](const InterveneSite& visitor) { return visitor.wants(site); });
   }
   const std::vector<Intervention>& list() const { return interventions_; }
+  bool empty() const { return visitors_.empty(); }
+  /// Of each, its file's contents, or {"control_vector": file, "scale": scale}.
+  Json to_json() const;
+  /// A line for each: its edits and its site.
+  std::string description() const;
 
  private:
+  struct ScaledVector {
+    std::string file;
+    double scale;
+  };
+  void add_control_vector(const std::string& file, const Network& network);
+  std::vector<ScaledVector> vectors_;
   std::vector<Intervention> interventions_;
   std::vector<std::shared_ptr<const Dictionary>> dictionaries_;
   std::vector<InterveneSite> visitors_;
