@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "sememe/base/error.h"
+#include "sememe/base/memory.h"
 #include "sememe/base/threads.h"
 
 namespace sememe {
@@ -81,6 +82,7 @@ bool repack_floats(const GgufTensor& tensor, const int64_t (&sources)[kPanelRows
 
 PanelMemory::PanelMemory(int64_t bytes) : bytes_(bytes) {
   constexpr int64_t kLargePage = int64_t{1} << 21;
+  require_memory(bytes, "the model");
   bytes_ = (bytes + kLargePage - 1) / kLargePage * kLargePage;
   void* const found = std::aligned_alloc(kLargePage, std::max(bytes_, kLargePage));
   if (found == nullptr) fail("the model needs {:.1f} GB of memory, more than there is", static_cast<double>(bytes) / 1e9);

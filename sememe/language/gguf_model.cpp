@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "sememe/base/error.h"
+#include "sememe/base/memory.h"
 #include "sememe/formats/gguf.h"
 #include "sememe/language/quantized_network.h"
 
@@ -16,6 +17,9 @@ LanguageModel load_gguf(const std::filesystem::path& path, Precision precision) 
   const GgufFile file(path);
   const auto [config, places] = describe_gguf(file);
   const Tokenizer tokenizer = Tokenizer::of_gguf(file);
+  int64_t weights = 0;
+  for (const GgufTensor& tensor : file.tensors()) weights += tensor.num_weights();
+  require_memory(weights * static_cast<int64_t>(sizeof(float)), fmt::format("{} in float32", path.string()));
   const torch::NoGradGuard no_grad;
   const ParameterShapes shapes(config);
   auto network = std::make_shared<Transformer>(config);

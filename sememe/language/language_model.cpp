@@ -2,6 +2,7 @@
 
 #include "sememe/base/error.h"
 #include "sememe/base/files.h"
+#include "sememe/base/memory.h"
 #include "sememe/language/gguf_model.h"
 #include "sememe/network/tensors.h"
 
@@ -61,6 +62,7 @@ LanguageModel LanguageModel::load(const std::filesystem::path& folder, Precision
   if (!std::filesystem::exists(place)) read_json(place);  // says so, rather than that the weights are missing
   const WeightFiles files(folder);
   const auto [config, places] = describe_folder(files);
+  require_memory(files.num_weights() * static_cast<int64_t>(sizeof(float)), fmt::format("{} in float32", folder.string()));
   auto network = std::make_shared<Transformer>(config);
   load_weights(*network, places, files);
   network->eval();
