@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "sememe/kernels/quantized_rows.cpp"
@@ -34,6 +35,11 @@ void quantize_blocks_vector(const float* HWY_RESTRICT values, int64_t first, int
     const float largest = hn::GetLane(hn::MaxOfLanes(floats, maximum));
     const bool zero = !(largest >= kLeastMaximum);
     scales[block] = (zero ? 0.0f : largest / 127.0f) + hn::GetLane(hn::SumOfLanes(floats, wrong));
+    if (!(scales[block] < std::numeric_limits<float>::infinity())) {  // the scale says it; a code for NaN there is none
+      std::fill_n(codes + block * kBlock, kBlock, int8_t{0});
+      sums[block * 2] = sums[block * 2 + 1] = 0;
+      continue;
+    }
     const auto inverse = hn::Set(floats, zero ? 0.0f : 127.0f / largest);
     for (int64_t half = 0; half < 2; ++half) {
       auto sum = hn::Zero(ints);
@@ -83,7 +89,7 @@ void quantize_blocks_reference(const float* values, int64_t row, int64_t first, 
     for (int64_t half = 0; half < 2; ++half) rows.sums[row * rows.width / kHalf + 2 * block + half] = 0;
     for (int64_t i = block * kBlock; i < (block + 1) * kBlock; ++i) {
       const float rounded = std::nearbyint(zero ? 0.0f : values[i] * (127.0f / largest));
-      const auto code = static_cast<int8_t>(std::isfinite(rounded) ? rounded : 0.0f);
+      const auto code = static_cast<int8_t>(wrong == 0.0f ? rounded : 0.0f);
       rows.codes[row * rows.width + i] = code;
       rows.sums[row * rows.width / kHalf + i / kHalf] += code;
     }

@@ -1,3 +1,5 @@
+#define HWY_WANT_AVX3_DL  // as the kernels
+
 #include "sememe/kernels/panels.h"
 
 #include <gtest/gtest.h>
@@ -79,6 +81,17 @@ TEST(Panels, ProductsAreThoseOfTheReferenceOnEveryTarget) {
   }
 }
 
+TEST(Panels, EveryTargetIncludesThatWithVnniWhereTheProcessorHasIt) {
+#if defined(__x86_64__)
+  if (!__builtin_cpu_supports("avx512vnni") || !__builtin_cpu_supports("avx512vbmi2")) GTEST_SKIP() << "this processor has no AVX-512 VNNI";
+  bool found = false;
+  on_every_target([&] { found = found || hwy::SupportedTargets() == HWY_AVX3_DL; });
+  EXPECT_TRUE(found);
+#else
+  GTEST_SKIP() << "not an x86 processor";
+#endif
+}
+
 TEST(Panels, ALayoutWithoutAKernelIsRefused) {
   const PanelLayout layout{7, 32, 0, false, false};
   EXPECT_FALSE(has_kernel(layout));
@@ -130,8 +143,8 @@ TEST(QuantizedRows, BlocksAreThoseOfTheReferenceOnEveryTarget) {
     QuantizedRows rows;
     rows.resize(2, width);
     quantize_blocks(values.data(), 1, 0, 7, rows);
-    for (const int64_t block : {0, 1, 2, 3, 6}) {
-      EXPECT_FLOAT_EQ(rows.scales[7 + block], wanted.scales[7 + block]);
+    for (const int64_t block : {0, 1, 2, 3, 4, 5, 6}) {
+      if (block != 4 && block != 5) EXPECT_FLOAT_EQ(rows.scales[7 + block], wanted.scales[7 + block]);
       for (int64_t i = 0; i < 32; ++i) ASSERT_EQ(rows.codes[width + 32 * block + i], wanted.codes[width + 32 * block + i]) << block;
       for (int64_t i = 0; i < 2; ++i) ASSERT_EQ(rows.sums[2 * 7 + 2 * block + i], wanted.sums[2 * 7 + 2 * block + i]);
     }
