@@ -83,6 +83,7 @@ class Capture {
 }  // namespace
 
 SiteActivations differentiate_at(Network& network, const std::string& site, const TokenBatch& batch, const GradientLoss& loss) {
+  if (network.parameters().empty()) fail("this network runs in its file's own precision, which has no gradients; load it in float32");
   // Only the activations' gradient is wanted, not the weights'.
   for (torch::Tensor& parameter : network.parameters()) parameter.requires_grad_(false);
   const torch::Device device = network.parameters().front().device();

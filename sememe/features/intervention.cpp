@@ -338,7 +338,7 @@ Interventions::Interventions(std::span<const fs::path> files, const fs::path& di
   std::vector<Intervention> read;
   std::vector<fs::path> read_from;
   for (const fs::path& file : files) {
-    if (file.string().find(".gguf") != std::string::npos) {
+    if (file.filename().string().find(".gguf") != std::string::npos) {
       add_control_vector(file.string(), network);
       continue;
     }
@@ -373,7 +373,7 @@ Interventions::Interventions(std::span<const fs::path> files, const fs::path& di
 }
 
 void Interventions::add_control_vector(const std::string& file, const Network& network) {
-  const size_t end = file.find(".gguf") + 5;
+  const size_t end = file.rfind(".gguf") + 5;
   ScaledVector scaled{file.substr(0, end), 1.0};
   if (end < file.size()) {
     const char* const last = file.data() + file.size();

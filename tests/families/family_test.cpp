@@ -7,6 +7,7 @@
 #include <set>
 
 #include "sememe/base/error.h"
+#include "tests/formats/error_text.h"
 
 namespace sememe {
 namespace {
@@ -27,17 +28,6 @@ std::map<std::string, Json> examples() {
                 {"ffn_dim", 10}};
   for (auto& [name, json] : all) json["model_type"] = name;
   return all;
-}
-
-template <class Action>
-std::string message_of(const Action& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "no Error was thrown";
-  return {};
 }
 
 void expect_words(const std::string& message, const std::vector<std::string>& words) {
@@ -62,7 +52,7 @@ struct Folder : ::testing::Test {
   std::vector<std::string> names_for(const Json& config_json) {
     std::vector<std::string> names = {"none"};
     for (int tries = 0; tries < 100; ++tries) {
-      const std::string message = message_of([&] { describe(config_json, names); });
+      const std::string message = error_from([&] { describe(config_json, names); });
       const size_t begin = message.find('"') + 1;
       const std::string name = message.substr(begin, message.find('"', begin) - begin);
       if (name == "none") break;  // which is left over once no other is missing
@@ -93,7 +83,7 @@ TEST_F(Folder, LeftOverTensorsAreRefusedAndBuffersThatSayNothingAreNot) {
   names.push_back("model.layers.0.self_attn.rotary_emb.inv_freq");
   describe(json, names);
   names.push_back("model.layers.0.self_attn.q_proj.bias");
-  expect_words(message_of([&] { describe(json, names); }), {"model.safetensors", "model.layers.0.self_attn.q_proj.bias", "not supported"});
+  expect_words(error_from([&] { describe(json, names); }), {"model.safetensors", "model.layers.0.self_attn.q_proj.bias", "not supported"});
 }
 
 TEST_F(Folder, NamesWithoutThePrefixAreFound) {
@@ -112,7 +102,7 @@ TEST(Family, WhatANetworkDoesNotDoIsRefusedByKey) {
   const auto refused = [](const std::string& family, const std::string& key, const Json& value) {
     Json json = examples().at(family);
     json[key] = value;
-    expect_words(message_of([&] { config_from_json(json, "a/config.json"); }), {"a/config.json", "\"" + key + "\""});
+    expect_words(error_from([&] { config_from_json(json, "a/config.json"); }), {"a/config.json", "\"" + key + "\""});
   };
   refused("mistral", "layer_types", {"full_attention", "sliding_attention"});
   refused("mistral", "sliding_window", 0);
@@ -175,7 +165,7 @@ TEST(Family, WindowsAreOfTheLayersThatThePublishedModelsHaveThemIn) {
 TEST(Family, AnUnknownOneListsThoseThereAre) {
   Json json = examples().at("llama");
   json["model_type"] = "t5";
-  expect_words(message_of([&] { config_from_json(json, "a/config.json"); }),
+  expect_words(error_from([&] { config_from_json(json, "a/config.json"); }),
                {"a/config.json", "\"t5\"", "\"gemma2\", ", "\"qwen3\" are supported"});
 }
 
@@ -191,11 +181,11 @@ TEST(Family, WhatIsWrittenIsReadBack) {
 
 TEST(Family, WhatNoFolderCanSayIsNotWritten) {
   for (const char* const name : {"qwen2", "qwen3", "gemma2", "gemma3_text", "gpt_neox", "opt", "phi"})
-    message_of([&] { describe_written(config_from_json(examples().at(name), name)); });
+    error_from([&] { describe_written(config_from_json(examples().at(name), name)); });
   TransformerConfig divided = config_from_json(examples().at("llama"), "llama");
   divided.rotary_scaling.kind = RotaryScaling::Kind::kDivisors;
   divided.rotary_scaling.divisors = {1, 2};
-  message_of([&] { describe_written(divided); });
+  error_from([&] { describe_written(divided); });
 }
 
 TEST(ParameterShapes, RowsOfFusedTensorsAreFound) {

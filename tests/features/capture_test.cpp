@@ -7,6 +7,8 @@
 
 #include "tests/features/scratch_folder.h"
 #include "tests/features/small_language_model.h"
+#include "tests/formats/error_text.h"
+#include "tests/inference/small_gguf.h"
 
 namespace sememe {
 namespace {
@@ -190,6 +192,14 @@ TEST_F(CaptureFolder, WrongRequestsAreRefused) {
   EXPECT_THROW(capture(model_, text_, none, folder_ / "s"), UsageError);
   EXPECT_TRUE(contains(error_from([&] { capture(model_, folder_ / "none.txt", options(), folder_ / "s"); }), {"none.txt"}));
   EXPECT_FALSE(std::filesystem::exists(folder_ / "s"));
+}
+
+TEST(Differentiate, ANetworkWithoutGradientsIsRefusedBeforeItRuns) {
+  const SmallGgufFile file({.type = GgmlType::kQ4_1});
+  const LanguageModel model = LanguageModel::load(file.path(), Precision::kFile);
+  TokenBatch batch;
+  batch.tokens = torch::zeros({1, 4}, torch::kInt64), batch.targets = torch::zeros({1, 4}, torch::kInt64);
+  EXPECT_TRUE(contains(error_from([&] { differentiate_at(*model.network, "blocks.0.output", batch, {}); }), {"no gradients", "float32"}));
 }
 
 }  // namespace

@@ -174,9 +174,8 @@ TEST(QuantizedTransformer, WhatAVisitorWritesFlowsOn) {
     const std::vector<int32_t> ids = some_ids(count);
     const std::vector<float> plain = logits_in_pieces(model, ids, {count});
     for (size_t site = 0; site < model.sites().size(); ++site) {
-      Witness adding, looking;
+      Witness adding;
       adding.sites = {site}, adding.added = 0.5f;
-      looking.sites = all_sites(model);
       TokenCache cache(model.config());
       const TokenRun run{ids, &cache};
       const auto logits = model.forward({&run, 1}, LogitsOf::kAllTokens, &adding);
