@@ -51,7 +51,8 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
 
 LanguageModel load_on(const ModelOptions& options, const CommonOptions& common, bool gradients) {
   const bool float32 = options.float32 || gradients || common.device != "cpu";
-  LanguageModel model = LanguageModel::load(options.path, float32 ? Precision::kFloat32 : Precision::kFile);
+  const bool engine = !float32 && (options.engine || options.path.extension() == ".gguf");
+  LanguageModel model = LanguageModel::load(options.path, engine ? Precision::kFile : Precision::kFloat32);
   if (gradients && !options.float32 && options.path.extension() == ".gguf")
     note("gradients are wanted: the model runs in float32 rather than in its own precision");
   if (options.context > model.network->config().context)

@@ -37,6 +37,7 @@ struct ModelOptions {
   std::filesystem::path path;
   int64_t context = 0;
   bool float32 = false;
+  bool engine = false;  ///< a folder runs in the quantised engine too
 };
 
 /// --context and --float32.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "apps/command.h"
+#include "apps/sparsity.h"
 #include "sememe/base/json.h"
 #include "sememe/base/progress.h"
 #include "sememe/data/recipe.h"
@@ -218,10 +219,13 @@ struct GenerateText {
   bool greedy = false, no_echo = false;
   InterventionOptions interventions;
   GenerateOptions options;
+  SparsityCommand sparsity;
 
   void run() {
     apply(common);
+    model_options.engine = sparsity.options.policy != "dense";
     const LanguageModel model = load_on(model_options, common);
+    const SparseDecoder* const decoder = sparsity.use(model, common.seed);
     options.seed = common.seed;
     if (greedy) options.temperature = 0;
     Interventions acting = load_interventions(interventions, *model.network, Passes::kOneContext);
@@ -232,6 +236,10 @@ struct GenerateText {
     });
     fmt::print("\n");
     Json result{{"prompt", prompt}, {"text", text}};
+    if (decoder != nullptr) {
+      if (!decoder->exception().empty()) note(decoder->exception());
+      result["policy"] = sparsity.options.policy, result["exception"] = decoder->exception();
+    }
     add_to(result, acting);
     if (!common.json.empty()) write_json(common.json, result);
   }
@@ -309,6 +317,7 @@ void add_generate(CLI::App& group) {
   command->add_flag("--greedy", work->greedy, "The same as --temperature 0");
   command->add_option("--stop", work->options.stops, "End before this text appears; several may be given")->allow_extra_args(false);
   command->add_flag("--no-echo", work->no_echo, "Print the continuation alone, without the prompt");
+  work->sparsity.add_to(*command, true);
   add_intervention_options(*command, work->interventions);
   add_common_options(*command, work->common);
   command->callback([work] { work->run(); });
@@ -324,6 +333,7 @@ void add_model_commands(CLI::App& program) {
   add_info(*group);
   add_evaluate(*group);
   add_generate(*group);
+  add_sparsity_commands(*group);
 }
 
 }  // namespace sememe

@@ -58,6 +58,7 @@ FeedForward feed_forward_member(const Json& json, const char* key, const char* f
   const bool tanh_gelu = name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast";
   if (gated && (name == "silu" || name == "swish")) return FeedForward::kGatedSilu;
   if (gated && tanh_gelu) return FeedForward::kGatedGelu;
+  if (gated && name == "relu") return FeedForward::kGatedRelu;
   if (!gated && tanh_gelu) return FeedForward::kGelu;
   if (!gated && name == "gelu") return FeedForward::kGeluErf;
   if (!gated && name == "relu") return FeedForward::kRelu;

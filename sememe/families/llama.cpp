@@ -37,6 +37,11 @@ TransformerConfig mistral_from_json(const Json& json, std::string_view where) {
   return config;
 }
 
+const char* activation_name(FeedForward kind) {
+  if (kind == FeedForward::kGatedGelu) return "gelu_pytorch_tanh";
+  return kind == FeedForward::kGatedRelu ? "relu" : "silu";
+}
+
 Json to_json(const TransformerConfig& config) {
   Json json = {{"model_type", "llama"},
                {"architectures", {"LlamaForCausalLM"}},
@@ -48,7 +53,7 @@ Json to_json(const TransformerConfig& config) {
                {"num_key_value_heads", config.key_value_heads},
                {"head_dim", config.head_width},
                {"intermediate_size", config.feed_forward_width},
-               {"hidden_act", config.feed_forward == FeedForward::kGatedGelu ? "gelu_pytorch_tanh" : "silu"},
+               {"hidden_act", activation_name(config.feed_forward)},
                {"rms_norm_eps", config.norm_epsilon},
                {"rope_theta", config.rotary_base},
                {"attention_bias", config.bias},

@@ -89,7 +89,8 @@ void check_config(const TransformerConfig& config) {
 }
 
 bool is_gated(const TransformerConfig& config) {
-  return config.feed_forward == FeedForward::kGatedSilu || config.feed_forward == FeedForward::kGatedGelu;
+  const FeedForward kind = config.feed_forward;
+  return kind == FeedForward::kGatedSilu || kind == FeedForward::kGatedGelu || kind == FeedForward::kGatedRelu;
 }
 
 bool is_local(const TransformerConfig& config, int64_t layer) { return !config.local_layers.empty() && config.local_layers.at(layer); }

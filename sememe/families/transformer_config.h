@@ -11,8 +11,8 @@ namespace sememe {
 enum class Norm { kLayer, kRms };
 enum class Positions { kLearned, kRotary };
 /// One matrix under the tanh GELU (GPT-2), the exact GELU (GPT-NeoX) or the ReLU (OPT); or, gated by a second one, SwiGLU (Llama) or
-/// GEGLU with the tanh GELU (Gemma): Shazeer 2020, eq. 6.
-enum class FeedForward { kGelu, kGeluErf, kRelu, kGatedSilu, kGatedGelu };
+/// GEGLU with the tanh GELU (Gemma), or ReGLU (ReluLLaMA): Shazeer 2020, eq. 6.
+enum class FeedForward { kGelu, kGeluErf, kRelu, kGatedSilu, kGatedGelu, kGatedRelu };
 /// The MLP reads the stream behind the attention; or, beside the attention, the stream before it (GPT-NeoX), there even through the
 /// attention's norm (Phi).
 enum class Residual { kSequential, kParallel, kParallelOneNorm };

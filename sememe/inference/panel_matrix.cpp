@@ -31,6 +31,8 @@ std::optional<PanelFloats> floats_of(GgmlType type) {
   return std::nullopt;
 }
 
+int64_t float_bytes(PanelFloats type) { return type == PanelFloats::kFloat32 ? 4 : 2; }
+
 bool is_finite_half(uint16_t half) { return (half & 0x7c00) != 0x7c00; }
 
 /// One panel of codes. @return whether all scales are finite
@@ -106,7 +108,7 @@ int64_t PanelMatrix::bytes(const GgufTensor& tensor) {
   fail("tensor \"{}\" is of type {}, which has no product", tensor.name, block_layout(tensor.type).name);
 }
 
-PanelMatrix::PanelMatrix(const GgufTensor& tensor, PanelMemory& memory, const std::function<int64_t(int64_t)>& source)
+PanelMatrix::PanelMatrix(const GgufTensor& tensor, PanelMemory& memory)
     : rows_(tensor.shape.at(0)), width_(tensor.shape.at(1)), panels_((rows_ + kPanelRows - 1) / kPanelRows), layout_(layout_of(tensor.type)) {
   const int64_t whole = bytes(tensor);
   panel_bytes_ = whole / panels_;
@@ -118,7 +120,7 @@ PanelMatrix::PanelMatrix(const GgufTensor& tensor, PanelMemory& memory, const st
       int64_t sources[kPanelRows];
       for (int64_t row = 0; row < kPanelRows; ++row) {
         const int64_t i = panel * kPanelRows + row;
-        sources[row] = i >= rows_ ? -1 : source ? source(i) : i;
+        sources[row] = i >= rows_ ? -1 : i;
       }
       uint8_t* const to = data_ + panel * panel_bytes_;
       if (!(layout_ ? repack_codes(tensor, *layout_, sources, width_, to) : repack_floats(tensor, sources, width_, to))) finite = false;
@@ -127,12 +129,59 @@ PanelMatrix::PanelMatrix(const GgufTensor& tensor, PanelMemory& memory, const st
   if (!finite) fail("tensor \"{}\" holds a NaN or infinite value", tensor.name);
 }
 
+int64_t PanelMatrix::bytes(const PanelMatrix& whole, int64_t rows) { return (rows + kPanelRows - 1) / kPanelRows * whole.panel_bytes_; }
+
+PanelMatrix::PanelMatrix(const PanelMatrix& whole, int64_t rows, PanelMemory& memory) : PanelMatrix(whole) {
+  rows_ = rows, panels_ = (rows + kPanelRows - 1) / kPanelRows;
+  data_ = memory.take(bytes(whole, rows));
+}
+
+void PanelMatrix::gather_rows(const PanelMatrix& whole, std::span<const int32_t> rows, int64_t first, int64_t last) {
+  uint8_t* const to = data_ + first * panel_bytes_;
+  if (layout_)
+    kernels::gather_panel_rows(*layout_, whole.data_, width_, rows, first, last, to);
+  else
+    kernels::gather_float_panel_rows(float_bytes(floats_), whole.data_, width_, rows, first, last, to);
+}
+
 void PanelMatrix::multiply(const Activations& x, int64_t first, int64_t last, int64_t tokens, float* out, int64_t stride) const {
   const uint8_t* const panels = data_ + first * panel_bytes_;
   if (layout_)
     kernels::panel_products(*layout_, panels, last - first, *x.quantized, 0, tokens, out, stride);
   else
     kernels::float_panel_products(floats_, panels, last - first, width_, x.values, 0, tokens, out, stride);
+}
+
+int64_t ColumnMatrix::bytes(const PanelMatrix& whole, std::span<const int32_t> columns) {
+  if (!whole.layout_) return whole.panels_ * static_cast<int64_t>(columns.size()) * kPanelRows * float_bytes(whole.floats_);
+  return whole.panels_ * kernels::ChosenColumns(*whole.layout_, whole.width_, columns).panel_bytes();
+}
+
+ColumnMatrix::ColumnMatrix(const PanelMatrix& whole, std::span<const int32_t> columns, PanelMemory& memory)
+    : rows_(whole.rows_), panels_(whole.panels_), quantized_(whole.quantized()), floats_(whole.floats_) {
+  if (quantized_)
+    columns_ = kernels::ChosenColumns(*whole.layout_, whole.width_, columns);
+  else
+    float_columns_.assign(columns.begin(), columns.end());
+  const int64_t all = bytes(whole, columns);
+  panel_bytes_ = all / panels_;
+  data_ = memory.take(all);
+}
+
+void ColumnMatrix::gather(const PanelMatrix& whole, int64_t first, int64_t last) {
+  if (quantized_) return kernels::gather_panel_columns(columns_, whole.data_, first, last, data_ + first * panel_bytes_);
+  const int64_t step = kPanelRows * float_bytes(floats_);
+  for (int64_t panel = first; panel < last; ++panel)
+    for (size_t i = 0; i < float_columns_.size(); ++i)
+      std::memcpy(data_ + panel * panel_bytes_ + static_cast<int64_t>(i) * step, whole.data_ + panel * whole.panel_bytes_ + float_columns_[i] * step, step);
+}
+
+void ColumnMatrix::multiply(const float* values, const kernels::ChosenActivations& taken, int64_t first, int64_t last, float* out) const {
+  const uint8_t* const panels = data_ + first * panel_bytes_;
+  if (quantized_)
+    kernels::chosen_column_products(columns_, panels, last - first, taken, out);
+  else
+    kernels::float_panel_products(floats_, panels, last - first, static_cast<int64_t>(float_columns_.size()), values, 0, 1, out, 0);
 }
 
 }  // namespace sememe

@@ -17,6 +17,7 @@ struct KeyValueCache {
   std::vector<torch::Tensor> keys, values;  ///< of a Transformer: per layer [batch, key_value_heads, tokens, head_width]
   std::vector<TokenCache> sequences;        ///< of a QuantizedNetwork: one for each row of the batch
   int64_t tokens = 0;
+  int64_t text = 0;  ///< of a QuantizedNetwork that decodes sparsely: which of the texts it has read this is
 };
 
 /// Sites, in order: "embedding" (the residual stream before block 0), then for each block i "blocks.i.attention" (what it adds to the

@@ -12,7 +12,7 @@ namespace sememe {
 LanguageModel load_gguf(const std::filesystem::path& path, Precision precision) {
   if (precision == Precision::kFile) {
     const auto network = std::make_shared<QuantizedNetwork>(path);
-    return {network, Tokenizer::of_gguf(network->file()), path};
+    return {network, Tokenizer::of_gguf(*network->engine().weights().source().gguf()), path};
   }
   const GgufFile file(path);
   const auto [config, places] = describe_gguf(file);

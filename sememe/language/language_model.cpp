@@ -4,6 +4,7 @@
 #include "sememe/base/files.h"
 #include "sememe/base/memory.h"
 #include "sememe/language/gguf_model.h"
+#include "sememe/language/quantized_network.h"
 #include "sememe/network/tensors.h"
 
 namespace sememe {
@@ -16,6 +17,16 @@ void load_weights(Transformer& network, const std::vector<TensorPlace>& places, 
   auto parameters = network.named_parameters();
   for (const TensorPlace& place : places)
     place_weight(place, load_weight(files.holding(place.tensor), place.tensor, shapes.tensor_shape(place)), shapes, parameters);
+}
+
+std::shared_ptr<DecoderNetwork> load_transformer(const std::filesystem::path& folder) {
+  const WeightFiles files(folder);
+  const auto [config, places] = describe_folder(files);
+  require_memory(files.num_weights() * static_cast<int64_t>(sizeof(float)), fmt::format("{} in float32", folder.string()));
+  const auto network = std::make_shared<Transformer>(config);
+  load_weights(*network, places, files);
+  network->eval();
+  return network;
 }
 
 /// What place_weight takes apart.
@@ -60,16 +71,11 @@ LanguageModel LanguageModel::load(const std::filesystem::path& folder, Precision
     fail("{}: there is no such folder; give one that holds config.json, model.safetensors and tokenizer.json, or a .gguf file", folder.string());
   const std::filesystem::path place = folder / "config.json";
   if (!std::filesystem::exists(place)) read_json(place);  // says so, rather than that the weights are missing
-  const WeightFiles files(folder);
-  const auto [config, places] = describe_folder(files);
-  require_memory(files.num_weights() * static_cast<int64_t>(sizeof(float)), fmt::format("{} in float32", folder.string()));
-  auto network = std::make_shared<Transformer>(config);
-  load_weights(*network, places, files);
-  network->eval();
+  const std::shared_ptr<DecoderNetwork> network = precision == Precision::kFile ? std::make_shared<QuantizedNetwork>(folder) : load_transformer(folder);
   LanguageModel model{network, Tokenizer::load(folder / "tokenizer.json"), folder};
-  if (model.tokenizer.size() > config.vocabulary)
+  if (model.tokenizer.size() > network->config().vocabulary)
     fail("{}: the tokenizer has {} tokens but \"vocab_size\" is {}; do the two belong together?", place.string(),
-         model.tokenizer.size(), config.vocabulary);
+         model.tokenizer.size(), network->config().vocabulary);
   return model;
 }
 

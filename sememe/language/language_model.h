@@ -18,10 +18,10 @@
 
 namespace sememe {
 
-/// In which numbers a model of a GGUF file works.
+/// In which numbers a model works.
 enum class Precision {
   kFloat32,  ///< in LibTorch, with gradients
-  kFile      ///< the file's own, in the quantised engine, without
+  kFile      ///< its file's own, in the quantised engine, without
 };
 
 struct LanguageModel {

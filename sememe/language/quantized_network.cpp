@@ -53,10 +53,10 @@ class QuantizedNetwork::Visits : public RowVisitor {
 };
 
 QuantizedNetwork::QuantizedNetwork(const std::filesystem::path& path) : engine_(path, thread_count()) {
-  for (const QuantizedTransformer::Site& site : engine_.sites()) sites_.push_back({site.name, site.width});
+  for (const TransformerSite& site : engine_.sites()) sites_.push_back({site.name, site.width});
 }
 
-torch::Tensor QuantizedNetwork::run(const torch::Tensor& inputs, SiteVisitor& visitor, std::vector<TokenCache>& sequences, LogitsOf wanted) {
+torch::Tensor QuantizedNetwork::run(const torch::Tensor& inputs, SiteVisitor& visitor, std::vector<TokenCache>& sequences, const Forward& forward) {
   if (inputs.dim() != 2 || inputs.scalar_type() != torch::kInt64)
     fail("the transformer takes token ids [batch, tokens] of type int64, not {} of type {}", fmt::join(inputs.sizes(), " x "),
          c10::toString(inputs.scalar_type()));
@@ -69,27 +69,43 @@ torch::Tensor QuantizedNetwork::run(const torch::Tensor& inputs, SiteVisitor& vi
   std::vector<TokenRun> runs;
   for (int64_t i = 0; i < batch; ++i) runs.push_back({std::span(ids).subspan(i * tokens, tokens), &sequences[i]});
   Visits visits(*this, visitor, batch);
-  const std::span<const float> logits = engine_.forward(runs, wanted, &visits);
+  const std::span<const float> logits = forward(runs, visits);
   if (logits.empty()) return {};
-  return torch::from_blob(const_cast<float*>(logits.data()), {batch, wanted == LogitsOf::kAllTokens ? tokens : 1, config().vocabulary}).clone();
+  return torch::from_blob(const_cast<float*>(logits.data()), {batch, static_cast<int64_t>(logits.size()) / batch / config().vocabulary, config().vocabulary})
+      .clone();
 }
 
 torch::Tensor QuantizedNetwork::forward(const Batch& batch, SiteVisitor& visitor) {
   for (TokenCache& sequence : sequences_) sequence.set_tokens(0);
-  return run(batch.inputs, visitor, sequences_, LogitsOf::kAllTokens);
+  return run(batch.inputs, visitor, sequences_,
+             [&](std::span<const TokenRun> runs, RowVisitor& visits) { return engine_.forward(runs, LogitsOf::kAllTokens, {.sites = &visits}); });
+}
+
+void QuantizedNetwork::decode_sparsely(const SparsityOptions& options, std::shared_ptr<const NeuronProfile> profile) {
+  decoder_ = std::make_unique<SparseDecoder>(engine_, options, std::move(profile));
 }
 
 torch::Tensor QuantizedNetwork::forward(const Batch& batch, SiteVisitor& visitor, KeyValueCache& cache) {
-  const torch::Tensor logits = run(batch.inputs, visitor, cache.sequences, LogitsOf::kLastTokens);
+  const bool begins = cache.tokens == 0;
+  if (decoder_ != nullptr) {
+    if (begins) cache.text = ++texts_;
+    if (cache.text != texts_) fail("another text was begun since; sparse decoding goes on with the last one only");
+  }
+  const torch::Tensor logits = run(batch.inputs, visitor, cache.sequences, [&](std::span<const TokenRun> runs, RowVisitor& visits) {
+    if (decoder_ == nullptr) return engine_.forward(runs, LogitsOf::kLastTokens, {.sites = &visits});
+    return begins ? decoder_->read(runs, LogitsOf::kLastTokens, &visits) : decoder_->decode(runs, LogitsOf::kLastTokens, &visits);
+  });
   cache.tokens += batch.inputs.size(1);
   return logits;
 }
 
-torch::Tensor QuantizedNetwork::head() const { return torch::tensor(engine_.head_weights()).view({config().vocabulary, config().width}); }
+torch::Tensor QuantizedNetwork::head() const { return torch::tensor(engine_.weights().head_weights()).view({config().vocabulary, config().width}); }
 
 torch::Tensor QuantizedNetwork::final_norm(const torch::Tensor& rows) const {
-  const torch::Tensor factors = (rows.square().mean(-1, true) + config().norm_epsilon).rsqrt();
-  return rows * factors * torch::tensor(engine_.norm_weights());
+  const NormWeights& norm = engine_.weights().norm;
+  const torch::Tensor weight = torch::tensor(norm.weight);
+  if (config().norm == Norm::kLayer) return torch::layer_norm(rows, {config().width}, weight, torch::tensor(norm.bias), config().norm_epsilon);
+  return rows * (rows.square().mean(-1, true) + config().norm_epsilon).rsqrt() * weight;
 }
 
 }  // namespace sememe

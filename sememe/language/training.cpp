@@ -34,7 +34,7 @@ void know(const Json& object, std::string_view where, const std::set<std::string
 TransformerConfig read_network(const Json& json, std::string_view where) {
   know(json, where,
        {"family", "context", "width", "layers", "heads", "key_value_heads", "head_width", "feed_forward_width", "tied_head",
-        "norm_epsilon", "rotary_base"});
+        "norm_epsilon", "rotary_base", "activation"});
   TransformerConfig config;
   const auto family = json_member_or<std::string>(json, "family", "llama", where);
   if (family != "llama" && family != "gpt2") fail("{}: \"family\" is \"{}\"; give \"llama\" or \"gpt2\"", where, family);
@@ -44,6 +44,11 @@ TransformerConfig read_network(const Json& json, std::string_view where) {
     config.feed_forward = FeedForward::kGelu;
     config.bias = true;
   }
+  const auto activation = json_member_or<std::string>(json, "activation", family == "gpt2" ? "gelu" : "silu", where);
+  if (family == "llama" && activation == "relu")
+    config.feed_forward = FeedForward::kGatedRelu;
+  else if (activation != (family == "gpt2" ? "gelu" : "silu"))
+    fail("{}: \"activation\" is \"{}\"; {}", where, activation, family == "gpt2" ? "gpt2 has \"gelu\"" : "llama has \"silu\" or \"relu\"");
   config.context = json_member_or<int64_t>(json, "context", config.context, where);
   config.width = json_member_or<int64_t>(json, "width", config.width, where);
   config.layers = json_member_or<int64_t>(json, "layers", config.layers, where);
@@ -70,7 +75,8 @@ Json network_json(const TransformerConfig& config) {
           {"feed_forward_width", config.feed_forward_width},
           {"tied_head", config.tied_head},
           {"norm_epsilon", config.norm_epsilon},
-          {"rotary_base", config.rotary_base}};
+          {"rotary_base", config.rotary_base},
+          {"activation", config.norm == Norm::kLayer ? "gelu" : config.feed_forward == FeedForward::kGatedRelu ? "relu" : "silu"}};
 }
 
 void read_corpus(const Json& corpus, const fs::path& path, Recipe& recipe) {

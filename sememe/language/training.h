@@ -14,7 +14,8 @@ namespace sememe {
 /// A recipe file, every member optional but the corpus:
 ///   {"corpus": "corpus.json"                      a corpus recipe beside this file, or {"train": FILE, "heldout": FILE}
 ///    "tokenizer": {"vocabulary": 4096},
-///    "network": {"layers": 4, "width": 256, ...}  members of TransformerConfig; "family": "llama" or "gpt2"
+///    "network": {"layers": 4, "width": 256, ...}  members of TransformerConfig; "family": "llama" or "gpt2"; of Llama's MLP,
+///                                                 "activation": "silu" or "relu"
 ///    "training": {"tokens", "batch_tokens", "matrix_learning_rate", "learning_rate", "weight_decay", "clip", "warmup_fraction",
 ///                 "decay_fraction"},
 ///    "seed": 1}

@@ -216,6 +216,7 @@ torch::Tensor Transformer::activate(const Block& block, const torch::Tensor& nor
     case FeedForward::kRelu: return torch::relu(up);
     case FeedForward::kGatedSilu: return torch::silu(gate()) * up;
     case FeedForward::kGatedGelu: return torch::gelu(gate(), "tanh") * up;
+    case FeedForward::kGatedRelu: return torch::relu(gate()) * up;
   }
   fail("the transformer's feed_forward is {}, which is none of those there are", static_cast<int>(config_.feed_forward));
 }

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
+#include <mutex>
 #include <new>
 #include <stdexcept>
 
@@ -142,7 +143,7 @@ TEST(QuantizedTransformer, AVisitorSeesEverySiteInOrderAndChangesNothingByLookin
     witness.sites = all_sites(model);
     TokenCache cache(model.config());
     const TokenRun run{ids, &cache};
-    const auto logits = model.forward({&run, 1}, LogitsOf::kAllTokens, &witness);
+    const auto logits = model.forward({&run, 1}, LogitsOf::kAllTokens, {&witness});
     EXPECT_EQ(std::vector<float>(logits.begin(), logits.end()), wanted);
     ASSERT_EQ(witness.seen.size(), model.sites().size());
     for (size_t i = 0; i < witness.seen.size(); ++i) {
@@ -160,7 +161,7 @@ TEST(QuantizedTransformer, AVisitorSeesEverySiteInOrderAndChangesNothingByLookin
       one.sites = {site};
       TokenCache other(model.config());
       const TokenRun again{ids, &other};
-      model.forward({&again, 1}, LogitsOf::kAllTokens, &one);
+      model.forward({&again, 1}, LogitsOf::kAllTokens, {&one});
       ASSERT_EQ(one.seen.size(), 1u);
       EXPECT_EQ(one.seen[0].second, witness.seen[site].second) << model.sites()[site].name;
     }
@@ -178,7 +179,7 @@ TEST(QuantizedTransformer, WhatAVisitorWritesFlowsOn) {
       adding.sites = {site}, adding.added = 0.5f;
       TokenCache cache(model.config());
       const TokenRun run{ids, &cache};
-      const auto logits = model.forward({&run, 1}, LogitsOf::kAllTokens, &adding);
+      const auto logits = model.forward({&run, 1}, LogitsOf::kAllTokens, {&adding});
       EXPECT_NE(std::vector<float>(logits.begin(), logits.end()), plain) << model.sites()[site].name;
     }
   }
@@ -192,7 +193,7 @@ TEST(QuantizedTransformer, APassEndsOnceTheVisitorHasFinished) {
   TokenCache cache(model.config());
   const std::vector<int32_t> ids = some_ids(8);
   const TokenRun run{ids, &cache};
-  EXPECT_TRUE(model.forward({&run, 1}, LogitsOf::kLastTokens, &witness).empty());
+  EXPECT_TRUE(model.forward({&run, 1}, LogitsOf::kLastTokens, {&witness}).empty());
   EXPECT_EQ(witness.seen.size(), 5u);
 }
 
@@ -205,7 +206,7 @@ TEST(QuantizedTransformer, AVisitorsErrorReachesTheCallerAndTheModelStaysUsable)
   witness.sites = {3}, witness.throws = true;
   TokenCache cache(model.config());
   const TokenRun run{ids, &cache};
-  EXPECT_THROW(model.forward({&run, 1}, LogitsOf::kLastTokens, &witness), std::runtime_error);
+  EXPECT_THROW(model.forward({&run, 1}, LogitsOf::kLastTokens, {&witness}), std::runtime_error);
   EXPECT_EQ(cache.tokens(), 0);
   EXPECT_EQ(logits_in_pieces(model, ids, {8}), wanted);
 }
@@ -250,6 +251,131 @@ TEST(QuantizedTransformer, EveryTypeOfBlocksRuns) {
     const SmallGgufFile file({.type = type});
     QuantizedTransformer model(file.path(), 2);
     EXPECT_EQ(logits_in_pieces(model, some_ids(9), {9}).size(), 9u * 257) << block_layout(type).name;
+  }
+}
+
+/// Every third neuron of the first layer, all of the second.
+NeuronSets some_sets(const TransformerConfig& config) {
+  NeuronSets sets(config.layers);
+  sets[0].emplace();
+  for (int32_t neuron = 1; neuron < config.feed_forward_width; neuron += 3) sets[0]->push_back(neuron);
+  return sets;
+}
+
+TEST(QuantizedTransformer, KeptNeuronsAloneGiveTheBitsOfAllWithTheOthersAtZero) {
+  struct Zeroing : RowVisitor {
+    const NeuronSets* sets;
+    bool wants(size_t site) const override { return site == 3; }
+    void visit(size_t, float* rows, int64_t tokens, int64_t width) override {
+      for (int64_t i = 0; i < tokens * width; ++i)
+        if (!std::binary_search((*sets)[0]->begin(), (*sets)[0]->end(), static_cast<int32_t>(i % width))) rows[i] = 0.0f;
+    }
+  } zeroing;
+  for (const GgmlType type : {GgmlType::kF32, GgmlType::kF16, GgmlType::kQ4_0, GgmlType::kQ5_1, GgmlType::kQ8_0, GgmlType::kQ2_K, GgmlType::kQ4_K,
+                              GgmlType::kQ6_K}) {
+    const SmallGgufFile file({.type = type});
+    const std::vector<int32_t> ids = some_ids(12);
+    std::vector<float> wanted;
+    for (const int threads : {1, 2, 3}) {
+      QuantizedTransformer model(file.path(), threads);
+      const NeuronSets sets = some_sets(model.config());
+      zeroing.sets = &sets;
+      const auto run = [&](const PassWatchers& watchers, const std::vector<int64_t>& pieces) {
+        TokenCache cache(model.config());
+        std::vector<float> all;
+        int64_t at = 0;
+        for (const int64_t size : pieces) {
+          const TokenRun part{std::span(ids).subspan(at, size), &cache};
+          const auto logits = model.forward({&part, 1}, LogitsOf::kAllTokens, watchers);
+          all.insert(all.end(), logits.begin(), logits.end());
+          at += size;
+        }
+        return all;
+      };
+      if (wanted.empty()) wanted = run({.sites = &zeroing}, {12});
+      const std::unique_ptr<NeuronSubset> subset = model.keep(sets);
+      EXPECT_EQ(run({.subset = subset.get()}, std::vector<int64_t>(12, 1)), wanted) << block_layout(type).name << ", one by one";
+      EXPECT_EQ(run({.subset = subset.get()}, {2, 1, 9}), wanted) << block_layout(type).name << ", in pieces";
+      EXPECT_NE(run({}, {12}), wanted);
+      EXPECT_LT(subset->weight_bytes(), 0.2 * static_cast<double>(model.weight_bytes()));
+    }
+  }
+}
+
+TEST(QuantizedTransformer, ASubsetTakesTheMemoryOfTheLast) {
+  const SmallGgufFile file({.type = GgmlType::kQ4_0});
+  QuantizedTransformer model(file.path(), 2);
+  const std::vector<int32_t> ids = {7};
+  const auto logits_with = [&](NeuronSubset& subset) {
+    TokenCache cache(model.config());
+    const TokenRun run{ids, &cache};
+    const auto logits = model.forward({&run, 1}, LogitsOf::kLastTokens, {.subset = &subset});
+    return std::vector<float>(logits.begin(), logits.end());
+  };
+  NeuronSets first = some_sets(model.config()), second(2), third(2);
+  second[1].emplace({3, 4, 90});
+  third[0].emplace(model.config().feed_forward_width);
+  for (int32_t i = 0; i < model.config().feed_forward_width; ++i) (*third[0])[i] = i;
+  auto subset = model.keep(first);
+  for (const NeuronSets& sets : {second, third, first}) {
+    const auto fresh = model.keep(sets);
+    subset = model.keep(sets, std::move(subset));
+    EXPECT_EQ(logits_with(*subset), logits_with(*fresh));
+  }
+}
+
+TEST(QuantizedTransformer, SetsOfNeuronsThatCannotBeAreRefused) {
+  const SmallGgufFile file({});
+  QuantizedTransformer model(file.path(), 1);
+  const auto message = [&](NeuronSets sets) { return error_from([&] { model.keep(std::move(sets)); }); };
+  EXPECT_NE(message(NeuronSets(1)).find("1 layers, but the model has 2"), std::string::npos);
+  EXPECT_NE(message({std::nullopt, std::vector<int32_t>{}}).find("no neuron of layer 1"), std::string::npos);
+  EXPECT_NE(message({std::vector<int32_t>{3, 3}, std::nullopt}).find("neuron 3 of layer 0"), std::string::npos);
+  EXPECT_NE(message({std::vector<int32_t>{256}, std::nullopt}).find("neuron 256 of layer 0"), std::string::npos);
+}
+
+/// Remembers what each input held, and may set a part to zero.
+struct InputWitness : InputVisitor {
+  std::vector<std::vector<float>> seen[kMatrixInputs];
+  bool thins = false;
+  std::mutex mutex;
+  bool wants(int64_t layer, MatrixInput) const override { return layer == 1; }
+  void visit(const InputRows& rows, int64_t first, int64_t last, int, int) override {
+    const std::lock_guard lock(mutex);
+    for (int64_t t = first; t < last; ++t) {
+      float* const row = rows.values + t * rows.stride;
+      seen[static_cast<int>(rows.input)].emplace_back(row, row + rows.width);
+      if (thins) std::fill(row, row + rows.width / 2, 0.0f);
+    }
+  }
+};
+
+TEST(QuantizedTransformer, AnInputVisitorSeesEachRowOnceAndWhatItLeavesOutIsLeftOut) {
+  const SmallGgufFile file({.type = GgmlType::kQ8_0});
+  const std::vector<int32_t> ids = some_ids(9);
+  for (const int threads : {1, 2, 3}) {
+    QuantizedTransformer model(file.path(), threads);
+    const std::vector<float> plain = logits_in_pieces(model, ids, {9});
+    for (const bool thins : {false, true}) {
+      InputWitness one_by_one, at_once;
+      one_by_one.thins = at_once.thins = thins;
+      std::vector<float> logits[2];
+      TokenCache caches[2] = {TokenCache(model.config()), TokenCache(model.config())};
+      const TokenRun all{ids, &caches[0]};
+      const auto whole = model.forward({&all, 1}, LogitsOf::kAllTokens, {.inputs = &at_once});
+      logits[0].assign(whole.begin(), whole.end());
+      for (const int32_t& id : ids) {
+        const TokenRun run{{&id, 1}, &caches[1]};
+        const auto last = model.forward({&run, 1}, LogitsOf::kLastTokens, {.inputs = &one_by_one});
+        logits[1].insert(logits[1].end(), last.begin(), last.end());
+      }
+      EXPECT_EQ(logits[0], logits[1]);
+      EXPECT_EQ(logits[0] == plain, !thins);
+      for (int input = 0; input < kMatrixInputs; ++input) {
+        EXPECT_EQ(at_once.seen[input].size(), ids.size()) << input;
+        EXPECT_EQ(one_by_one.seen[input].size(), ids.size()) << input;
+      }
+    }
   }
 }
 

@@ -13,39 +13,10 @@
 #include "sememe/base/error.h"
 #include "sememe/base/random.h"
 #include "tests/kernels/every_target.h"
+#include "tests/kernels/random_panels.h"
 
 namespace sememe::kernels {
 namespace {
-
-constexpr PanelLayout kLayouts[] = {{4, 32, 8, false, false}, {4, 32, 0, true, false}, {5, 32, 16, false, false}, {5, 32, 0, true, false},
-                                    {8, 32, 128, false, false}, {4, 16, 0, true, true}, {4, 16, 4, false, true}, {4, 32, 0, true, true},
-                                    {5, 32, 0, true, true}, {6, 16, 32, false, true}};
-
-int64_t draw(RandomStream& stream, int64_t below) { return static_cast<int64_t>(stream.uniform() * static_cast<double>(below)); }
-
-/// Any float16 that is finite and at most 2.
-uint16_t draw_half(RandomStream& stream) { return static_cast<uint16_t>(draw(stream, 0x4001) | draw(stream, 2) << 15); }
-
-PanelUnit random_unit(const PanelLayout& layout, RandomStream& stream) {
-  PanelUnit unit;
-  for (int64_t row = 0; row < kPanelRows; ++row) {
-    unit.scale[row] = draw_half(stream), unit.offset[row] = draw_half(stream);
-    for (int64_t group = 0; group < 16; ++group)
-      unit.group_scales[group][row] = static_cast<int8_t>(draw(stream, 256)), unit.group_offsets[group][row] = static_cast<int8_t>(draw(stream, 256));
-    for (int64_t column = 0; column < 256; ++column)  // extremes often: sums must not overflow
-      unit.codes[row][column] = static_cast<uint8_t>(draw(stream, 3) == 0 ? (1 << layout.bits) - 1 : draw(stream, 1 << layout.bits));
-  }
-  return unit;
-}
-
-QuantizedRows random_rows(int64_t count, int64_t width, RandomStream& stream) {
-  std::vector<float> values(count * width);
-  for (float& value : values) value = static_cast<float>(draw(stream, 4) == 0 ? 3.0 : stream.normal());
-  QuantizedRows rows;
-  rows.resize(count, width);
-  for (int64_t row = 0; row < count; ++row) quantize_blocks(values.data() + row * width, row, 0, width / 32, rows);
-  return rows;
-}
 
 double largest(const std::vector<float>& values) {
   double most = 0.0;
@@ -60,8 +31,7 @@ TEST(Panels, ProductsAreThoseOfTheReferenceOnEveryTarget) {
     for (const int64_t units : {1, 2, 3}) {
       for (const int64_t panels : {1, 2}) {
         const int64_t width = units * layout.unit_columns(), last = 16, stride = panels * kPanelRows + 3;
-        std::vector<uint8_t> matrix(panels * layout.panel_bytes(width));
-        for (int64_t i = 0; i < panels * units; ++i) pack_unit(layout, random_unit(layout, stream), matrix.data() + i * layout.unit_bytes());
+        const std::vector<uint8_t> matrix = random_panels(layout, panels, width, stream);
         const QuantizedRows rows = random_rows(last, width, stream);
         std::vector<float> wanted(last * stride, -1.0f);
         panel_products_reference(layout, matrix.data(), panels, rows, 0, last, wanted.data(), stride);

@@ -1,0 +1,160 @@
+#include "sememe/inference/core_neurons.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <functional>
+#include <limits>
+
+#include "sememe/base/error.h"
+
+namespace sememe {
+namespace {
+
+// Of a positive float the exponent and four bits more: 4,096 bins, each of values within a sixteenth.
+constexpr int kBinShift = 19;
+constexpr int64_t kBins = 1 << (31 - kBinShift);
+
+size_t bin_of(float value) { return std::bit_cast<uint32_t>(value) >> kBinShift; }
+
+float value_of(const InputRows& rows, int64_t token, int64_t neuron, RankBy rank_by) {
+  const float product = rows.values[token * rows.stride + neuron];
+  switch (rank_by) {
+    case RankBy::kProduct: return product;
+    case RankBy::kGate: return rows.gate == nullptr ? product : rows.gate[token * rows.stride + neuron];
+    case RankBy::kAbsoluteProduct: return std::abs(product);
+  }
+  return product;
+}
+
+int64_t positives(const InputRows& rows, int64_t token, RankBy rank_by) {
+  int64_t count = 0;
+  if (rank_by == RankBy::kProduct) {  // most often, and simple enough for the compiler to make vectors of
+    const float* const row = rows.values + token * rows.stride;
+    for (int64_t i = 0; i < rows.width; ++i) count += row[i] > 0.0f;
+    return count;
+  }
+  for (int64_t i = 0; i < rows.width; ++i) count += value_of(rows, token, i, rank_by) > 0.0f;
+  return count;
+}
+
+}  // namespace
+
+int64_t kept_of(double keep, int64_t width) {
+  if (!(keep > 0.0 && keep <= 1.0)) fail_usage("the share of neurons to keep is {}; it must be above 0 and at most 1", keep);
+  return std::clamp<int64_t>(std::llround(keep * static_cast<double>(width)), 1, width);
+}
+
+LayerRange middle_layers(const TransformerConfig& config) {
+  const auto part = [&](double of_32) { return static_cast<int64_t>(std::floor(of_32 / 32.0 * static_cast<double>(config.layers))); };
+  return {std::min(part(5) + 1, config.layers - 1), std::max(part(27) - 1, std::min(part(5) + 1, config.layers - 1))};
+}
+
+CoreNeurons::CoreNeurons(const TransformerConfig& config, const CoreNeuronOptions& options, LayerRange layers, int threads)
+    : config_(config), options_(options), layers_(layers), own_(threads) {
+  if (!(options.token_share > 0.0 && options.token_share <= 1.0))
+    fail_usage("the share of a token's positive activations is {}; it must be above 0 and at most 1", options.token_share);
+  if (layers.first < 0 || layers.last >= config.layers || layers.first > layers.last)
+    fail_usage("layers {} to {}: the model has layers 0 to {}", layers.first, layers.last, config.layers - 1);
+  for (Own& own : own_) {
+    own.layers.resize(config.layers);
+    for (int64_t layer = layers.first; layer <= layers.last; ++layer)
+      own.layers[layer] = {std::vector<int32_t>(config.feed_forward_width), std::vector<int64_t>(config.feed_forward_width)};
+    own.values.resize(config.feed_forward_width);
+    own.candidates.reserve(config.feed_forward_width);
+    own.histogram.resize(kBins);
+  }
+}
+
+void CoreNeurons::clear() {
+  for (Own& own : own_) {
+    own.tokens = 0;
+    for (Layer& layer : own.layers) {
+      std::fill(layer.counts.begin(), layer.counts.end(), 0);
+      std::fill(layer.sums.begin(), layer.sums.end(), 0);
+    }
+  }
+}
+
+/// The `number`-th largest of own.values, none of which is negative; the least positive float if so many are not positive.
+float CoreNeurons::least_of_core(Own& own, int64_t width, int64_t number) const {
+  std::fill(own.histogram.begin(), own.histogram.end(), 0);
+  for (int64_t i = 0; i < width; ++i) ++own.histogram[bin_of(own.values[i])];
+  int64_t above = 0, bin = kBins - 1;
+  for (; bin > 0 && above + own.histogram[bin] < number; --bin) above += own.histogram[bin];
+  own.candidates.clear();
+  for (int64_t i = 0; i < width; ++i)
+    if (static_cast<int64_t>(bin_of(own.values[i])) == bin) own.candidates.push_back(own.values[i]);
+  const auto wanted = own.candidates.begin() + (number - above - 1);
+  if (wanted >= own.candidates.end()) return std::numeric_limits<float>::denorm_min();
+  std::nth_element(own.candidates.begin(), wanted, own.candidates.end(), std::greater<>());
+  return std::max(*wanted, std::numeric_limits<float>::denorm_min());
+}
+
+void CoreNeurons::visit(const InputRows& rows, int64_t first, int64_t last, int thread, int) {
+  Own& own = own_.at(thread);
+  Layer& layer = own.layers[rows.layer];
+  if (rows.layer == layers_.first) own.tokens += last - first;
+  int64_t all = 0;
+  if (!options_.own_number)
+    for (int64_t t = 0; t < rows.tokens; ++t) all += positives(rows, t, options_.rank_by);
+  for (int64_t t = first; t < last; ++t) {
+    const double positive = options_.own_number ? static_cast<double>(positives(rows, t, options_.rank_by))
+                                                : static_cast<double>(all) / static_cast<double>(rows.tokens);
+    const auto number = static_cast<int64_t>(options_.token_share * positive);
+    if (positive == 0.0) continue;
+    for (int64_t i = 0; i < rows.width; ++i) {
+      const float value = value_of(rows, t, i, options_.rank_by);
+      own.values[i] = value > 0.0f ? value : 0.0f;  // of a NaN too, which the logits will tell of
+    }
+    const float least = least_of_core(own, rows.width, std::max<int64_t>(number, 1));
+    for (int64_t i = 0; i < rows.width; ++i) {
+      if (own.values[i] < least) continue;
+      ++layer.counts[i];
+      layer.sums[i] += static_cast<int64_t>(std::min(own.values[i], 0x1p30f) * 0x1p16f);
+    }
+  }
+}
+
+int64_t CoreNeurons::tokens() const {
+  int64_t tokens = 0;
+  for (const Own& own : own_) tokens += own.tokens;
+  return tokens;
+}
+
+std::vector<int32_t> CoreNeurons::counts(int64_t layer) const {
+  std::vector<int32_t> counts(config_.feed_forward_width);
+  for (const Own& own : own_)
+    for (int64_t i = 0; i < config_.feed_forward_width; ++i) counts[i] += own.layers.at(layer).counts.at(i);
+  return counts;
+}
+
+std::vector<int32_t> CoreNeurons::ranking(int64_t layer) const {
+  const std::vector<int32_t> frequency = counts(layer);
+  std::vector<int64_t> sums(frequency.size());
+  for (const Own& own : own_)
+    for (size_t i = 0; i < sums.size(); ++i) sums[i] += own.layers[layer].sums[i];
+  std::vector<int32_t> ranking;
+  for (size_t i = 0; i < frequency.size(); ++i)
+    if (frequency[i] > 0) ranking.push_back(static_cast<int32_t>(i));
+  std::sort(ranking.begin(), ranking.end(), [&](int32_t a, int32_t b) {
+    if (frequency[a] != frequency[b]) return frequency[a] > frequency[b];
+    return sums[a] != sums[b] ? sums[a] > sums[b] : a < b;
+  });
+  return ranking;
+}
+
+NeuronSets CoreNeurons::sets(double keep) const {
+  const auto kept = static_cast<size_t>(kept_of(keep, config_.feed_forward_width));
+  NeuronSets sets(config_.layers);
+  for (int64_t layer = layers_.first; layer <= layers_.last; ++layer) {
+    std::vector<int32_t> set = ranking(layer);
+    if (set.empty()) continue;
+    set.resize(std::min(set.size(), kept));
+    std::sort(set.begin(), set.end());
+    sets[layer] = std::move(set);
+  }
+  return sets;
+}
+
+}  // namespace sememe

@@ -1,0 +1,258 @@
+#define HWY_WANT_AVX3_DL  // as panels.cpp
+
+#include "sememe/kernels/chosen_panels.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "sememe/base/error.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "sememe/kernels/chosen_panels.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "sememe/kernels/panels-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sememe::kernels {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+namespace {
+
+template <class L>
+void gather_columns(const ChosenColumns& chosen, const uint8_t* matrix, int64_t first, int64_t last, uint8_t* HWY_RESTRICT to) {
+  const Ints ints;
+  const Floats floats;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(ints));
+  constexpr int64_t kHead = kPanelRows * (L::kGroupScales ? 4 : 2);
+  constexpr int kColumns = L::kBits == 4 ? 8 : 4;
+  const auto byte = hn::Set(ints, 255);
+  for (int64_t panel = first; panel < last; ++panel) {
+    const uint8_t* const from = matrix + panel * (chosen.width / (32 * L::kUnitBlocks)) * L::kUnitBytes;
+    for (const ChosenColumns::Unit& unit : chosen.units) {
+      const int64_t column = int64_t{unit.group} * L::kGroup, block = column / 32;
+      const uint8_t* const source = from + block / L::kUnitBlocks * L::kUnitBytes;
+      const int64_t inner = block % L::kUnitBlocks;
+      const uint8_t* const codes = source + L::kUnitBytes - (L::kUnitBlocks - inner) * L::kCodeBytes;
+      for (int64_t lane = 0; lane < kPanelRows; lane += lanes) {
+        if constexpr (L::kGroupScales) {
+          const uint8_t* const at = source + L::kHeadBytes + (inner * L::kGroups + column % 32 / L::kGroup) * kPanelRows + lane;
+          hn::StoreU(hn::Mul(load_halves(source + 2 * lane), load_bytes(at)), floats, reinterpret_cast<float*>(to + 4 * lane));
+          if constexpr (L::kOffsets)
+            hn::StoreU(hn::Mul(load_halves(source + 32 + 2 * lane), load_bytes(at + L::kGroupBytes)), floats,
+                       reinterpret_cast<float*>(to + kHead + 4 * lane));
+        } else {
+          std::memcpy(to + 2 * lane, source + 2 * lane, 2 * lanes);
+          if constexpr (L::kOffsets) std::memcpy(to + kHead + 2 * lane, source + 32 + 2 * lane, 2 * lanes);
+        }
+        IntVector words[8];
+        load_codes<L, 0>(codes + 4 * lane, words[0], words[4]);
+        load_codes<L, 1>(codes + 4 * lane, words[1], words[5]);
+        load_codes<L, 2>(codes + 4 * lane, words[2], words[6]);
+        load_codes<L, 3>(codes + 4 * lane, words[3], words[7]);
+        HWY_ALIGN int32_t stored[8 * kPanelRows];
+        for (int i = 0; i < 8; ++i) hn::Store(words[i], ints, stored + i * kPanelRows);
+        for (int64_t v = 0; v < unit.vectors; ++v) {
+          const int32_t* const places = chosen.places.data() + (unit.vector + v) * kColumns;
+          auto gathered = hn::Zero(ints);
+          for (int i = 0; i < kColumns; ++i) {
+            if (places[i] < 0) continue;
+            const int within = places[i] % 32;
+            const auto word = hn::Load(ints, stored + within / 4 * kPanelRows);
+            const auto code = hn::And(hn::ShiftRightSame(word, within % 4 * 8), byte);
+            gathered = hn::Or(gathered, hn::ShiftLeftSame(code, i < 4 ? 8 * i : 8 * (i - 4) + 4));
+          }
+          if constexpr (L::kBits == 8 && !kWholeBytes) gathered = hn::Xor(gathered, hn::Set(ints, static_cast<int32_t>(0x80808080u)));
+          hn::StoreU(gathered, ints, reinterpret_cast<int32_t*>(to + chosen.head_bytes() + v * 64 + 4 * lane));
+        }
+      }
+      to += chosen.head_bytes() + unit.vectors * 64;
+    }
+  }
+}
+
+HWY_INLINE FloatVector load_floats(const uint8_t* bytes) { return hn::LoadU(Floats(), reinterpret_cast<const float*>(bytes)); }
+
+/// Products of kPanels panels at once, which share what is read of the activations.
+template <class L, int kPanels>
+HWY_INLINE void column_products(const ChosenColumns& chosen, const uint8_t* HWY_RESTRICT matrix, int64_t panel_bytes, int64_t lane,
+                                const ChosenActivations& x, float* HWY_RESTRICT out) {
+  const Ints ints;
+  const Floats floats;
+  constexpr int64_t kHead = kPanelRows * (L::kGroupScales ? 4 : 2), kBothHeads = kHead * (L::kOffsets ? 2 : 1);
+  constexpr bool kSigned = L::kBits == 8 && !kWholeBytes;
+  constexpr int kZero = kSigned ? 0 : L::kZero;
+  FloatVector sums[kPanels];
+  for (int p = 0; p < kPanels; ++p) sums[p] = hn::Zero(floats);
+  const int8_t* HWY_RESTRICT codes = x.codes.data();
+  const size_t units = chosen.units.size();
+  for (size_t u = 0; u < units; ++u) {
+    const int64_t vectors = chosen.units[u].vectors;
+    const auto beginning = hn::Set(ints, -kZero * x.sums[u]);
+    IntVector products[kPanels];
+    for (int p = 0; p < kPanels; ++p) products[p] = beginning;
+    const uint8_t* const at = matrix + kBothHeads + 4 * lane;
+    for (int64_t v = 0; v < vectors; ++v) {
+      int32_t a, b = 0;
+      std::memcpy(&a, codes, 4);
+      if constexpr (L::kBits == 4) std::memcpy(&b, codes + 4, 4);
+      codes += L::kBits == 4 ? 8 : 4;
+      for (int p = 0; p < kPanels; ++p) {
+        auto vector = hn::LoadU(ints, reinterpret_cast<const int32_t*>(at + p * panel_bytes + v * 64));
+        if constexpr (L::kBits == 4) {
+          const auto nibble = hn::Set(ints, 0x0f0f0f0f);
+          products[p] = add_products_of_four<false>(products[p], hn::And(vector, nibble), a);
+          products[p] = add_products_of_four<false>(products[p], hn::And(shifted<-4>(vector), nibble), b);
+        } else {
+          if constexpr (kSigned) vector = hn::Xor(vector, hn::Set(ints, static_cast<int32_t>(0x80808080u)));
+          products[p] = add_products_of_four<kSigned>(products[p], vector, a);
+        }
+      }
+    }
+    const auto x_scale = hn::Set(floats, x.scales[u]);
+    const auto x_offset = hn::Set(floats, x.scales[u] * static_cast<float>(x.sums[u]));
+    for (int p = 0; p < kPanels; ++p) {
+      const uint8_t* const head = matrix + p * panel_bytes;
+      const auto load = [&](const uint8_t* from) HWY_ATTR {
+        if constexpr (L::kGroupScales) return load_floats(from + 4 * lane);
+        return load_halves(from + 2 * lane);
+      };
+      sums[p] = hn::MulAdd(hn::Mul(load(head), x_scale), hn::ConvertTo(floats, products[p]), sums[p]);
+      if constexpr (L::kOffsets) sums[p] = hn::MulAdd(load(head + kHead), x_offset, sums[p]);
+    }
+    matrix += kBothHeads + vectors * 64;
+  }
+  for (int p = 0; p < kPanels; ++p) hn::StoreU(sums[p], floats, out + p * kPanelRows + lane);
+}
+
+template <class L>
+void all_column_products(const ChosenColumns& chosen, const uint8_t* matrix, int64_t panels, const ChosenActivations& x, float* out) {
+  const auto lanes = static_cast<int64_t>(hn::Lanes(Ints()));
+  const int64_t bytes = chosen.panel_bytes();
+  for (int64_t lane = 0; lane < kPanelRows; lane += lanes) {
+    int64_t panel = 0;
+    for (; panel + 2 <= panels; panel += 2)
+      column_products<L, 2>(chosen, matrix + panel * bytes, bytes, lane, x, out + panel * kPanelRows);
+    if (panel < panels) column_products<L, 1>(chosen, matrix + panel * bytes, bytes, lane, x, out + panel * kPanelRows);
+  }
+}
+
+}  // namespace
+
+using GatherFunction = void (*)(const ChosenColumns& chosen, const uint8_t* matrix, int64_t first, int64_t last, uint8_t* to);
+GatherFunction gather_columns_of(const PanelLayout& layout) {
+  return choose_by_layout(layout, []<class L>() -> GatherFunction { return gather_columns<L>; });
+}
+
+using ColumnProductsFunction = void (*)(const ChosenColumns& chosen, const uint8_t* matrix, int64_t panels, const ChosenActivations& x, float* out);
+ColumnProductsFunction column_products_of(const PanelLayout& layout) {
+  return choose_by_layout(layout, []<class L>() -> ColumnProductsFunction { return all_column_products<L>; });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace sememe::kernels
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace sememe::kernels {
+
+HWY_EXPORT(gather_columns_of);
+HWY_EXPORT(column_products_of);
+
+namespace {
+
+/// A value of kBytes bytes from a lane of a row's own panel, for each of 16 rows side by side.
+template <int kBytes>
+void gather_lanes(const uint8_t* const (&panels)[kPanelRows], const int64_t (&lanes)[kPanelRows], int64_t at, uint8_t* to) {
+  for (int64_t row = 0; row < kPanelRows; ++row)
+    if (panels[row] != nullptr) std::memcpy(to + at + row * kBytes, panels[row] + at + lanes[row] * kBytes, kBytes);
+}
+
+/// Calls gather(panels, lanes, to) for each panel to write: of each row the panel that it is in, none past the last, and the lane.
+template <class Gather>
+void for_each_panel(const uint8_t* matrix, int64_t panel_bytes, std::span<const int32_t> rows, int64_t first, int64_t last, uint8_t* to,
+                    const Gather& gather) {
+  for (int64_t panel = first; panel < last; ++panel, to += panel_bytes) {
+    const uint8_t* panels[kPanelRows] = {};
+    int64_t lanes[kPanelRows] = {};
+    const int64_t count = std::min<int64_t>(kPanelRows, static_cast<int64_t>(rows.size()) - panel * kPanelRows);
+    for (int64_t row = 0; row < count; ++row) {
+      const int32_t source = rows[panel * kPanelRows + row];
+      panels[row] = matrix + source / kPanelRows * panel_bytes, lanes[row] = source % kPanelRows;
+    }
+    if (count < kPanelRows) std::memset(to, 0, panel_bytes);
+    gather(panels, lanes, to);
+  }
+}
+
+}  // namespace
+
+void gather_panel_rows(const PanelLayout& layout, const uint8_t* matrix, int64_t width, std::span<const int32_t> rows, int64_t first,
+                       int64_t last, uint8_t* to) {
+  const int64_t heads = layout.offsets ? 2 : 1, groups = layout.group_scales ? layout.unit_columns() / layout.group * heads : 0;
+  for_each_panel(matrix, layout.panel_bytes(width), rows, first, last, to, [&](const auto& panels, const auto& lanes, uint8_t* panel) {
+    for (int64_t at = 0; at < layout.panel_bytes(width);) {
+      const int64_t end = at + layout.unit_bytes();
+      for (int64_t i = 0; i < heads; ++i, at += 2 * kPanelRows) gather_lanes<2>(panels, lanes, at, panel);
+      for (int64_t i = 0; i < groups; ++i, at += kPanelRows) gather_lanes<1>(panels, lanes, at, panel);
+      for (; at < end; at += 4 * kPanelRows) gather_lanes<4>(panels, lanes, at, panel);
+    }
+  });
+}
+
+void gather_float_panel_rows(int64_t weight_bytes, const uint8_t* matrix, int64_t width, std::span<const int32_t> rows, int64_t first,
+                             int64_t last, uint8_t* to) {
+  const int64_t step = weight_bytes * kPanelRows;
+  for_each_panel(matrix, width * step, rows, first, last, to, [&](const auto& panels, const auto& lanes, uint8_t* panel) {
+    for (int64_t at = 0; at < width * step; at += step) {
+      if (weight_bytes == 2)
+        gather_lanes<2>(panels, lanes, at, panel);
+      else
+        gather_lanes<4>(panels, lanes, at, panel);
+    }
+  });
+}
+
+ChosenColumns::ChosenColumns(const PanelLayout& layout, int64_t width, std::span<const int32_t> columns) : layout(layout), width(width) {
+  const int64_t at_once = columns_of_vector();
+  for (size_t i = 0; i < columns.size();) {
+    const auto group = static_cast<int32_t>(columns[i] / layout.group);
+    const auto begin = static_cast<int32_t>(places.size() / at_once);
+    for (; i < columns.size() && columns[i] / layout.group == group; ++i) places.push_back(columns[i]);
+    while (places.size() % at_once != 0) places.push_back(-1);
+    units.push_back({group, begin, static_cast<int32_t>(places.size() / at_once) - begin});
+  }
+}
+
+void gather_panel_columns(const ChosenColumns& chosen, const uint8_t* matrix, int64_t first, int64_t last, uint8_t* to) {
+  const auto gather = HWY_DYNAMIC_DISPATCH(gather_columns_of)(chosen.layout);
+  if (gather == nullptr) fail("columns of weights of {} bits in groups of {} cannot be chosen", chosen.layout.bits, chosen.layout.group);
+  gather(chosen, matrix, first, last, to);
+}
+
+void ChosenActivations::resize(int64_t width) {
+  codes.resize(width), scales.resize(width / QuantizedRows::kHalf), sums.resize(width / QuantizedRows::kHalf);
+}
+
+void take_columns(const ChosenColumns& chosen, const QuantizedRows& rows, int64_t row, int64_t first, int64_t last, ChosenActivations& taken) {
+  const int64_t at_once = chosen.columns_of_vector(), halves = chosen.layout.group / QuantizedRows::kHalf;
+  const int8_t* const codes = rows.codes.data() + row * rows.width;
+  for (int64_t u = first; u < last; ++u) {
+    const ChosenColumns::Unit& unit = chosen.units[u];
+    for (int64_t i = unit.vector * at_once; i < (unit.vector + unit.vectors) * at_once; ++i)
+      taken.codes[i] = chosen.places[i] < 0 ? int8_t{0} : codes[chosen.places[i]];
+    taken.scales[u] = rows.scales[(row * rows.width + int64_t{unit.group} * chosen.layout.group) / QuantizedRows::kBlock];
+    const int32_t* const sums = rows.sums.data() + row * rows.width / QuantizedRows::kHalf + unit.group * halves;
+    taken.sums[u] = halves == 1 ? sums[0] : sums[0] + sums[1];
+  }
+}
+
+void chosen_column_products(const ChosenColumns& chosen, const uint8_t* matrix, int64_t panels, const ChosenActivations& x, float* out) {
+  const auto products = HWY_DYNAMIC_DISPATCH(column_products_of)(chosen.layout);
+  if (products == nullptr) fail("there is no product with columns of {} bits in groups of {}", chosen.layout.bits, chosen.layout.group);
+  products(chosen, matrix, panels, x, out);
+}
+
+}  // namespace sememe::kernels
+#endif  // HWY_ONCE
