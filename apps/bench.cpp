@@ -281,6 +281,7 @@ void add_bench_commands(CLI::App& program) {
   add_semi_nmf_bench(*group);
   add_ranks_bench(*group);
   add_decode_bench(*group);
+  add_sparse_bench(*group);
 }
 
 }  // namespace sememe

@@ -28,5 +28,6 @@ double peak_memory();
 std::string output_of(const std::string& command);
 
 void add_decode_bench(CLI::App& group);
+void add_sparse_bench(CLI::App& group);
 
 }  // namespace sememe

@@ -126,7 +126,7 @@ struct MeasureSparsity {
     if (ids.empty()) fail("{}: no document has {} tokens", from.text.string(), length);
     if (policies.empty())
       for (const SparsePolicyEntry& entry : sparse_policies())
-        if (entry.policy != SparsePolicy::kDense && (!entry.needs_profile || profile != nullptr)) policies.emplace_back(entry.name);
+        if (entry.policy != SparsePolicy::kDense && entry.fits(engine.config(), profile.get())) policies.emplace_back(entry.name);
     std::vector<std::unique_ptr<SparseDecoder>> decoders;
     std::vector<SparseDecoder*> measured;
     for (const std::string& policy : policies)

@@ -28,10 +28,10 @@ class Bytes {
     add(value.index() < kScalars ? kTypeNumbers[value.index()] : kArrayNumber);
     std::visit(
         [&]<class T>(const T& held) {
-          if constexpr (requires { held.push_back(held[0]); } && !std::is_same_v<T, std::string>) {
+          if constexpr (requires { typename T::value_type; } && !std::is_same_v<T, std::string>) {
             add(kTypeNumbers[value.index() - kScalars]);
             add(uint64_t{held.size()});
-            for (const typename T::value_type element : held) add(element);
+            for (const typename T::value_type& element : held) add<typename T::value_type>(element);
           } else {
             add(held);
           }

@@ -17,24 +17,19 @@ constexpr int64_t kBins = 1 << (31 - kBinShift);
 
 size_t bin_of(float value) { return std::bit_cast<uint32_t>(value) >> kBinShift; }
 
-float value_of(const InputRows& rows, int64_t token, int64_t neuron, RankBy rank_by) {
-  const float product = rows.values[token * rows.stride + neuron];
-  switch (rank_by) {
-    case RankBy::kProduct: return product;
-    case RankBy::kGate: return rows.gate == nullptr ? product : rows.gate[token * rows.stride + neuron];
-    case RankBy::kAbsoluteProduct: return std::abs(product);
-  }
-  return product;
+/// What each neuron is ranked by, zero where it is not positive; of a NaN too, which the logits will tell of.
+void take_values(const InputRows& rows, int64_t token, RankBy rank_by, float* values) {
+  const float* const product = rows.values + token * rows.stride;
+  const float* const from = rank_by == RankBy::kGate && rows.gate != nullptr ? rows.gate + token * rows.stride : product;
+  if (rank_by == RankBy::kAbsoluteProduct)
+    for (int64_t i = 0; i < rows.width; ++i) values[i] = std::abs(from[i]) > 0.0f ? std::abs(from[i]) : 0.0f;
+  else
+    for (int64_t i = 0; i < rows.width; ++i) values[i] = from[i] > 0.0f ? from[i] : 0.0f;
 }
 
-int64_t positives(const InputRows& rows, int64_t token, RankBy rank_by) {
-  int64_t count = 0;
-  if (rank_by == RankBy::kProduct) {  // most often, and simple enough for the compiler to make vectors of
-    const float* const row = rows.values + token * rows.stride;
-    for (int64_t i = 0; i < rows.width; ++i) count += row[i] > 0.0f;
-    return count;
-  }
-  for (int64_t i = 0; i < rows.width; ++i) count += value_of(rows, token, i, rank_by) > 0.0f;
+int64_t positives(const float* values, int64_t width) {
+  int32_t count = 0;
+  for (int64_t i = 0; i < width; ++i) count += values[i] > 0.0f;
   return count;
 }
 
@@ -96,17 +91,16 @@ void CoreNeurons::visit(const InputRows& rows, int64_t first, int64_t last, int 
   Layer& layer = own.layers[rows.layer];
   if (rows.layer == layers_.first) own.tokens += last - first;
   int64_t all = 0;
-  if (!options_.own_number)
-    for (int64_t t = 0; t < rows.tokens; ++t) all += positives(rows, t, options_.rank_by);
+  for (int64_t t = 0; !options_.own_number && t < rows.tokens; ++t) {
+    take_values(rows, t, options_.rank_by, own.values.data());
+    all += positives(own.values.data(), rows.width);
+  }
   for (int64_t t = first; t < last; ++t) {
-    const double positive = options_.own_number ? static_cast<double>(positives(rows, t, options_.rank_by))
+    take_values(rows, t, options_.rank_by, own.values.data());
+    const double positive = options_.own_number ? static_cast<double>(positives(own.values.data(), rows.width))
                                                 : static_cast<double>(all) / static_cast<double>(rows.tokens);
     const auto number = static_cast<int64_t>(options_.token_share * positive);
     if (positive == 0.0) continue;
-    for (int64_t i = 0; i < rows.width; ++i) {
-      const float value = value_of(rows, t, i, options_.rank_by);
-      own.values[i] = value > 0.0f ? value : 0.0f;  // of a NaN too, which the logits will tell of
-    }
     const float least = least_of_core(own, rows.width, std::max<int64_t>(number, 1));
     for (int64_t i = 0; i < rows.width; ++i) {
       if (own.values[i] < least) continue;
@@ -129,28 +123,34 @@ std::vector<int32_t> CoreNeurons::counts(int64_t layer) const {
   return counts;
 }
 
-std::vector<int32_t> CoreNeurons::ranking(int64_t layer) const {
+std::vector<int32_t> CoreNeurons::leading(int64_t layer, size_t most, bool ordered) const {
   const std::vector<int32_t> frequency = counts(layer);
   std::vector<int64_t> sums(frequency.size());
   for (const Own& own : own_)
     for (size_t i = 0; i < sums.size(); ++i) sums[i] += own.layers[layer].sums[i];
-  std::vector<int32_t> ranking;
+  std::vector<int32_t> found;
   for (size_t i = 0; i < frequency.size(); ++i)
-    if (frequency[i] > 0) ranking.push_back(static_cast<int32_t>(i));
-  std::sort(ranking.begin(), ranking.end(), [&](int32_t a, int32_t b) {
+    if (frequency[i] > 0) found.push_back(static_cast<int32_t>(i));
+  const auto before = [&](int32_t a, int32_t b) {
     if (frequency[a] != frequency[b]) return frequency[a] > frequency[b];
     return sums[a] != sums[b] ? sums[a] > sums[b] : a < b;
-  });
-  return ranking;
+  };
+  if (found.size() > most) {
+    std::nth_element(found.begin(), found.begin() + static_cast<std::ptrdiff_t>(most), found.end(), before);
+    found.resize(most);
+  }
+  if (ordered) std::sort(found.begin(), found.end(), before);
+  return found;
 }
+
+std::vector<int32_t> CoreNeurons::ranking(int64_t layer) const { return leading(layer, static_cast<size_t>(config_.feed_forward_width), true); }
 
 NeuronSets CoreNeurons::sets(double keep) const {
   const auto kept = static_cast<size_t>(kept_of(keep, config_.feed_forward_width));
   NeuronSets sets(config_.layers);
   for (int64_t layer = layers_.first; layer <= layers_.last; ++layer) {
-    std::vector<int32_t> set = ranking(layer);
+    std::vector<int32_t> set = leading(layer, kept, false);
     if (set.empty()) continue;
-    set.resize(std::min(set.size(), kept));
     std::sort(set.begin(), set.end());
     sets[layer] = std::move(set);
   }

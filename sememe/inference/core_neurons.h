@@ -66,6 +66,8 @@ class CoreNeurons : public InputVisitor {
     int64_t tokens = 0;
   };
   float least_of_core(Own& own, int64_t width, int64_t number) const;
+  /// The first `most` of the ranking, in its order or in any.
+  std::vector<int32_t> leading(int64_t layer, size_t most, bool ordered) const;
 
   TransformerConfig config_;
   CoreNeuronOptions options_;

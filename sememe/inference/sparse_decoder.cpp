@@ -50,10 +50,14 @@ std::span<const SparsePolicyEntry> sparse_policies() {
       {SparsePolicy::kOracle, "oracle", false, false},
       {SparsePolicy::kCats, "cats", true, false},
       {SparsePolicy::kTeal, "teal", true, false},
-      {SparsePolicy::kDejaVu, "dejavu", true, false},
-      {SparsePolicy::kPowerInfer, "powerinfer", true, false},
+      {SparsePolicy::kDejaVu, "dejavu", true, false, true},
+      {SparsePolicy::kPowerInfer, "powerinfer", true, false, true, true},
   };
   return kEntries;
+}
+
+bool SparsePolicyEntry::fits(const TransformerConfig& config, const NeuronProfile* profile) const {
+  return (!needs_profile || profile != nullptr) && (!needs_predictors || profile->predictors != nullptr) && (!needs_relu || is_relu(config.feed_forward));
 }
 
 const SparsePolicyEntry& find_sparse_policy(std::string_view name) {

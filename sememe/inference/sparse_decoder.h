@@ -37,6 +37,11 @@ struct SparsePolicyEntry {
   std::string_view name;  ///< as on the command line
   bool needs_profile;
   bool one_set;  ///< for a whole text, so that the other weights are not read
+  bool needs_predictors = false;
+  bool needs_relu = false;
+
+  /// Whether it works on the model with the profile, which may be null.
+  bool fits(const TransformerConfig& config, const NeuronProfile* profile) const;
 };
 std::span<const SparsePolicyEntry> sparse_policies();
 /// @throws UsageError listing the names there are
