@@ -1,14 +1,14 @@
-#include <algorithm>
 #include <vector>
 
 #include "apps/bench.h"
 #include "apps/command.h"
-#include "apps/random_model.h"
 #include "apps/sparsity.h"
 #include "sememe/base/error.h"
 #include "sememe/base/json.h"
 #include "sememe/base/progress.h"
 #include "sememe/base/threads.h"
+#include "sememe/inference/random_model.h"
+#include "sememe/inference/sparse_speed.h"
 
 namespace sememe {
 namespace {
@@ -53,51 +53,19 @@ struct SparseBench {
     SparsityOptions options = sparsity.options_for(common.seed);
     if (sparsity.layers.empty()) options.layers = LayerRange{0, engine.config().layers - 1};
     SparseDecoder decoder(engine, options, sparsity.load_profile(engine));
-    std::vector<int32_t> ids;
-    for (int64_t i = 0; i < prompt; ++i) ids.push_back(static_cast<int32_t>((1000 + 37 * i) % engine.config().vocabulary));
-    std::vector<double> dense, sparse, plain_prompts, prompts, choosing;
-    for (int64_t round = 0; round <= rounds; ++round) {  // the first warms up
-      TokenCache cache(engine.config());
-      const TokenRun reading{ids, &cache};
-      auto start = Clock::now();
-      engine.forward({&reading, 1});
-      const double plain = seconds_since(start);
-      const double dense_rate = decode(cache, [&](const TokenRun& run) { return engine.forward({&run, 1}); });
-      cache.set_tokens(0);
-      start = Clock::now();
-      decoder.read({&reading, 1});
-      const double chosen = seconds_since(start);
-      const double sparse_rate = decode(cache, [&](const TokenRun& run) { return decoder.decode({&run, 1}); });
-      if (round == 0) continue;
-      plain_prompts.push_back(plain), prompts.push_back(chosen), choosing.push_back(decoder.seconds());
-      dense.push_back(dense_rate), sparse.push_back(sparse_rate);
-    }
-    const double dense_median = Measured{"", dense}.median(), sparse_median = Measured{"", sparse}.median();
-    const double step = 1 / dense_median, added = Measured{"", prompts}.median() - Measured{"", plain_prompts}.median();
+    const SparseSpeed speed = measure_speed(engine, decoder, prompt, tokens, rounds);
     const LayerRange layers = decoder.layers();
     fmt::print("{}: {:.0f} MB, {} keeps {} of the neurons of layers {} to {}, {} threads, {} rounds\n", what, static_cast<double>(engine.weight_bytes()) / 1e6,
                options.policy, options.keep, layers.first, layers.last, thread_count(), rounds);
-    fmt::print("  tokens a second, {} decoded behind {}: all neurons {:.1f}, kept ones {:.1f}: {:.2f} times\n", tokens, prompt, dense_median, sparse_median,
-               sparse_median / dense_median);
-    fmt::print("  choosing and copying adds {:.1f} ms to the prompt's {:.0f} ms: {:.1f} decoded tokens\n", 1e3 * added, 1e3 * Measured{"", plain_prompts}.median(),
-               added / step);
+    fmt::print("  tokens a second, {} decoded behind {}: all neurons {:.1f}, kept ones {:.1f}: {:.2f} times\n", tokens, prompt, median(speed.dense_rates),
+               median(speed.rates), speed.ratio());
+    fmt::print("  choosing and copying adds to the prompt's {:.0f} ms what decoding {:.1f} tokens takes\n", 1e3 * median(speed.prompt_seconds),
+               speed.choice_in_tokens());
     return {{"what", what}, {"weight_bytes", engine.weight_bytes()}, {"kept_bytes", decoder.subset() == nullptr ? 0 : decoder.subset()->weight_bytes()},
             {"policy", options.policy}, {"keep", options.keep}, {"first_layer", layers.first}, {"last_layer", layers.last}, {"threads", thread_count()},
-            {"dense_tokens_per_second", dense}, {"sparse_tokens_per_second", sparse}, {"ratio", sparse_median / dense_median},
-            {"prompt_seconds", plain_prompts}, {"prompt_and_choice_seconds", prompts}, {"choice_seconds", choosing}, {"choice_in_dense_steps", added / step}};
-  }
-
-  template <class Step>
-  double decode(TokenCache& cache, const Step& step) const {
-    std::vector<int32_t> next{1};
-    const auto one = [&] {
-      const std::span<const float> logits = step(TokenRun{next, &cache});
-      next[0] = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-    };
-    one();
-    const auto start = Clock::now();
-    for (int64_t i = 0; i < tokens; ++i) one();
-    return static_cast<double>(tokens) / seconds_since(start);
+            {"dense_tokens_per_second", speed.dense_rates}, {"sparse_tokens_per_second", speed.rates}, {"ratio", speed.ratio()},
+            {"prompt_seconds", speed.prompt_seconds}, {"prompt_and_choice_seconds", speed.choosing_prompt_seconds},
+            {"choice_seconds", speed.choice_seconds}, {"choice_in_dense_steps", speed.choice_in_tokens()}};
   }
 };
 

@@ -1,5 +1,6 @@
 #include <array>
 
+#include "studies/coreinfer.h"
 #include "studies/g_sae.h"
 #include "studies/snmf.h"
 #include "studies/study.h"
@@ -8,6 +9,7 @@ namespace sememe {
 
 std::span<const Study> studies() {
   static constexpr std::array kStudies = {
+      Study{"coreinfer", "Decoding with the neurons that a prompt keeps firing (Wang et al. 2024): quality, speed, stability", run_coreinfer},
       Study{"g-sae", "Gradients in TopK selection (Olmo et al. 2024) against plain TopK on the shipped model", run_g_sae},
       Study{"snmf", "Sparse features of MLP activations by semi-NMF (Shafran et al. 2025): found, detected, steering", run_snmf},
   };

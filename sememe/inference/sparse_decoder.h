@@ -50,13 +50,13 @@ const SparsePolicyEntry& find_sparse_policy(std::string_view name);
 struct SparsityOptions {
   std::string policy = "dense";
   double keep = 0.4;                 ///< share of the neurons, of each layer of the range
-  CoreNeuronOptions core;
-  std::optional<LayerRange> layers;  ///< middle_layers() if not given
+  CoreNeuronOptions core = {};
+  std::optional<LayerRange> layers = {};  ///< middle_layers() if not given
   int64_t refresh = 0;               ///< coreinfer-stability: after so many tokens these are read again with all neurons, and the set chosen anew; 0: never
   int64_t least_prompt = 6;          ///< tokens; shorter prompts say too little: the profile's static set is taken, or without one all neurons
   double loaded = 0.7;               ///< partinfer: share of the neurons that the list allows at all
   double base = 0.3;                 ///< partinfer: share that always takes part
-  std::filesystem::path neurons;     ///< partinfer: a list of its format instead of the profile's
+  std::filesystem::path neurons = {};  ///< partinfer: a list of its format instead of the profile's
   uint64_t seed = 1;
 };
 

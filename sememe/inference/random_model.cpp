@@ -1,4 +1,4 @@
-#include "apps/random_model.h"
+#include "sememe/inference/random_model.h"
 
 #include <cmath>
 #include <cstring>
