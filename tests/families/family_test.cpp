@@ -177,6 +177,12 @@ TEST(Family, WhatIsWrittenIsReadBack) {
   TransformerConfig scaled = config_from_json(examples().at("llama"), "llama");
   scaled.rotary_scaling = {RotaryScaling::Kind::kLlama3, 8, 2, 5, 7, {}};
   EXPECT_EQ(config_from_json(describe_written(scaled).config_json, "here"), scaled);
+  Json relu = examples().at("llama");
+  relu["hidden_act"] = "relu";
+  const TransformerConfig with_relu = config_from_json(relu, "llama");
+  EXPECT_EQ(with_relu.feed_forward, FeedForward::kGatedRelu);
+  EXPECT_TRUE(is_gated(with_relu));
+  EXPECT_EQ(config_from_json(describe_written(with_relu).config_json, "here"), with_relu);
 }
 
 TEST(Family, WhatNoFolderCanSayIsNotWritten) {

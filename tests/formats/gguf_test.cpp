@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "sememe/formats/safetensors.h"
+#include "sememe/formats/gguf_writer.h"
 #include "tests/formats/error_text.h"
 #include "tests/formats/gguf_bytes.h"
 #include "tests/formats/scratch_path.h"
@@ -247,7 +248,8 @@ RC_GTEST_PROP(Gguf, WhatIsWrittenIsReadBack, ()) {
   }
   for (int i = 0; i < count; ++i) tensors[i].data = std::as_bytes(std::span(contents[i]));
   const ScratchPath scratch("round.gguf");
-  put_file(scratch.path(), gguf_bytes(*rc::gen::element(2u, 3u), metadata, tensors, alignment));
+  const std::string bytes = gguf_bytes(*rc::gen::element(2u, 3u), metadata, tensors, alignment);
+  put_file(scratch.path(), bytes);
   const GgufFile file(scratch.path());
   RC_ASSERT(file.alignment() == alignment);
   RC_ASSERT(file.metadata().size() == metadata.size());
@@ -262,6 +264,18 @@ RC_GTEST_PROP(Gguf, WhatIsWrittenIsReadBack, ()) {
     RC_ASSERT(std::equal(got.data.begin(), got.data.end(), wanted.data.begin(), wanted.data.end()));
     RC_ASSERT(static_cast<int64_t>(dequantize(got).size()) == wanted.num_weights());
   }
+}
+
+RC_GTEST_PROP(Gguf, TheWriterWritesEveryTypeAndArray, ()) {
+  std::vector<GgufEntry> metadata;
+  for (const GgufValue& value : *rc::gen::container<std::vector<GgufValue>>(any_value()))
+    metadata.push_back({fmt::format("key.{}", metadata.size()), value});
+  const std::vector<float> values = {1, -2, 3, 4};
+  const std::vector<GgufTensor> tensors = {{"first", GgmlType::kF32, {3}, std::as_bytes(std::span(values).first(3))},
+                                           {"second", GgmlType::kF32, {2, 2}, std::as_bytes(std::span(values))}};
+  const ScratchPath scratch("written.gguf");
+  write_gguf(scratch.path(), metadata, tensors);
+  RC_ASSERT(read_file(scratch.path()) == gguf_bytes(3, metadata, tensors));
 }
 
 /// The C++ side of gguf_oracle.py: the values of reference/*.gguf into copied/*.safetensors, the metadata into copied/*.json.

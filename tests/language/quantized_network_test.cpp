@@ -129,5 +129,36 @@ TEST(QuantizedNetwork, WhatItCannotDoIsAnErrorThatSaysSo) {
   EXPECT_TRUE(contains(error_from([&] { engine.network->forward({torch::zeros({1, 3}), {}}, nobody); }), {"int64"}));
 }
 
+TEST(QuantizedNetwork, DecodesSparselyBehindThePrompt) {
+  torch::NoGradGuard no_grad;
+  const SmallGgufFile file({.type = GgmlType::kQ4_1});
+  const LanguageModel dense = LanguageModel::load(file.path(), Precision::kFile), sparse = LanguageModel::load(file.path(), Precision::kFile);
+  auto& network = dynamic_cast<QuantizedNetwork&>(*sparse.network);
+  SparsityOptions options;
+  options.policy = "coreinfer-stability", options.layers = LayerRange{0, 1};
+  network.decode_sparsely(options, nullptr);
+  const torch::Tensor tokens = some_tokens(1, 12);
+  NoVisitor nobody;
+  EXPECT_TRUE(network.forward({tokens, {}}, nobody).equal(dense.network->forward({tokens, {}}, nobody))) << "whole texts use all neurons";
+  KeyValueCache first, second, wanted;
+  const torch::Tensor prompt = tokens.narrow(1, 0, 8), next = tokens.narrow(1, 8, 1);
+  EXPECT_TRUE(network.forward({prompt, {}}, nobody, first).equal(dense.network->forward({prompt, {}}, nobody, wanted)));
+  const torch::Tensor found = network.forward({next, {}}, nobody, first);
+  EXPECT_FALSE(found.equal(dense.network->forward({next, {}}, nobody, wanted)));
+  // The same through a visitor, which sees the neurons that take part and zeros.
+  struct Act : SiteVisitor {
+    torch::Tensor seen;
+    torch::Tensor visit(const Site& site, torch::Tensor value) override {
+      if (site.name == "blocks.1.mlp.act") seen = value.clone();
+      return value;
+    }
+    bool wants(const Site& site) const override { return site.name == "blocks.1.mlp.act"; }
+  } act;
+  network.forward({prompt, {}}, nobody, second);
+  EXPECT_TRUE(network.forward({next, {}}, act, second).equal(found));
+  EXPECT_EQ(act.seen.count_nonzero().item<int64_t>(), static_cast<int64_t>(network.sparse_decoder()->subset()->sets()[1]->size()));
+  EXPECT_TRUE(contains(error_from([&] { network.forward({next, {}}, nobody, first); }), {"another text"}));
+}
+
 }  // namespace
 }  // namespace sememe

@@ -185,11 +185,12 @@ TEST_F(Training, BatchesVocabulariesAndTokensThatCannotBeAreWrongUsage) {
 TEST_F(Training, ARecipeComesBackFromItsJson) {
   recipe["network"] = {{"family", "llama"},     {"context", 32},     {"width", 24}, {"layers", 3},        {"heads", 4},
                        {"key_value_heads", 2},  {"head_width", 8},   {"feed_forward_width", 40}, {"tied_head", false},
-                       {"norm_epsilon", 1e-4}, {"rotary_base", 500.0}};
+                       {"norm_epsilon", 1e-4}, {"rotary_base", 500.0}, {"activation", "relu"}};
   recipe["training"] = {{"tokens", 1000}, {"batch_tokens", 64},       {"matrix_learning_rate", 0.1}, {"learning_rate", 0.2},
                         {"clip", 0.5},    {"weight_decay", 0.3}, {"warmup_fraction", 0.2},      {"decay_fraction", 0.7}};
   recipe["seed"] = 9;
   EXPECT_EQ(load().to_json(), recipe);
+  EXPECT_EQ(load().network.feed_forward, FeedForward::kGatedRelu);
 }
 
 TEST_F(Training, MembersLeftOutHaveTheDocumentedValues) {
@@ -208,6 +209,7 @@ TEST_F(Training, UnknownMembersOfARecipeAreRefusedByNameWithThoseThereAre) {
   top["sede"] = 1;
   expect_words(refusal(top), {"\"sede\"", "seed"});
   expect_words(refusal("network", "widht", 8), {"network", "\"widht\"", "width"});
+  expect_words(refusal("network", "activation", "tanh"), {"network", "\"tanh\"", "relu"});
   expect_words(refusal("training", "token", 8), {"training", "\"token\"", "batch_tokens"});
   expect_words(refusal("tokenizer", "size", 8), {"tokenizer", "\"size\"", "vocabulary"});
   expect_words(refusal("corpus", "test", "a"), {"corpus", "\"test\"", "heldout"});
@@ -215,7 +217,7 @@ TEST_F(Training, UnknownMembersOfARecipeAreRefusedByNameWithThoseThereAre) {
 
 TEST_F(Training, MembersOfTheWrongTypeAreRefusedByName) {
   for (const char* const member : {"family", "context", "width", "layers", "heads", "key_value_heads", "head_width",
-                                   "feed_forward_width", "tied_head", "norm_epsilon", "rotary_base"})
+                                   "feed_forward_width", "tied_head", "norm_epsilon", "rotary_base", "activation"})
     expect_words(refusal("network", member, Json::array()), {"network", member});
   for (const char* const member : {"tokens", "batch_tokens", "matrix_learning_rate", "learning_rate", "weight_decay", "clip",
                                    "warmup_fraction", "decay_fraction"})
