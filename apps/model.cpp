@@ -8,8 +8,12 @@
 
 #include "apps/command.h"
 #include "apps/sparsity.h"
+#include "sememe/base/error.h"
+#include "sememe/base/files.h"
+#include "sememe/base/interrupt.h"
 #include "sememe/base/json.h"
 #include "sememe/base/progress.h"
+#include "sememe/data/corpus.h"
 #include "sememe/data/recipe.h"
 #include "sememe/formats/gguf.h"
 #include "sememe/formats/npy.h"
@@ -216,13 +220,19 @@ struct GenerateText {
   CommonOptions common;
   ModelOptions model_options;
   std::string prompt;
+  fs::path prompts, out;
+  int64_t at_once = 8;
+  CLI::Option* one = nullptr;
   bool greedy = false, no_echo = false;
   InterventionOptions interventions;
   GenerateOptions options;
   SparsityCommand sparsity;
 
+  void run_many();
   void run() {
     apply(common);
+    if (!prompts.empty()) return run_many();
+    if (one->count() == 0) fail_usage("give --prompt or --prompts");
     model_options.engine = sparsity.options.policy != "dense";
     const LanguageModel model = load_on(model_options, common);
     const SparseDecoder* const decoder = sparsity.use(model, common.seed);
@@ -244,6 +254,33 @@ struct GenerateText {
     if (!common.json.empty()) write_json(common.json, result);
   }
 };
+
+void GenerateText::run_many() {
+  if (out.empty()) fail_usage("--prompts: give --out, the file for the continuations");
+  if (!interventions.files.empty() || sparsity.options.policy != "dense")
+    fail_usage("--prompts: interventions and policies work on one prompt at a time");
+  model_options.engine = true;
+  const LanguageModel model = load_on(model_options, common);
+  options.seed = common.seed;
+  if (greedy) options.temperature = 0;
+  std::vector<std::string> texts, continuations;
+  const std::unique_ptr<Corpus> corpus = open_corpus(prompts);
+  while (std::optional<Document> document = corpus->next()) texts.push_back(std::move(document->text));
+  if (texts.empty()) fail("{}: there is no prompt in it", prompts.string());
+  continuations.resize(texts.size());
+  Progress progress("generate", static_cast<int64_t>(texts.size()), "prompts");
+  int64_t done = 0;
+  generate_many(model, texts, options, at_once, [&](size_t i, const std::string& text) {
+    continuations[i] = text;
+    progress.update(++done);
+  });
+  std::string lines;
+  for (size_t i = 0; i < texts.size(); ++i)
+    lines += Json{{"prompt", texts[i]}, {"text", continuations[i]}}.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  write_file(out, lines);
+  if (interrupted()) throw Interrupted(fmt::format("stopped; {} holds what there was", out.string()));
+  fmt::print("{}: {} continuations\n", out.string(), texts.size());
+}
 
 void add_corpus(CLI::App& group) {
   auto work = std::make_shared<BuildCorpus>();
@@ -302,7 +339,12 @@ void add_generate(CLI::App& group) {
                                         "sememe model generate models/english --prompt 'The sea is' --tokens 40");
   command->add_option("folder", work->model_options.path, "The model's folder, or its .gguf file")->required();
   command->add_flag("--float32", work->model_options.float32, "Run a .gguf file in float32 rather than in its own precision, which is faster");
-  command->add_option("--prompt", work->prompt, "The text to continue")->required();
+  CLI::Option* const prompt = command->add_option("--prompt", work->prompt, "The text to continue");
+  CLI::Option* const prompts =
+      command->add_option("--prompts", work->prompts, "Or many: a .jsonl of {\"text\": ...}, or a .txt with lines of <|endoftext|> between them")->excludes(prompt);
+  command->add_option("--out", work->out, "Of --prompts: the .jsonl for {\"prompt\", \"text\"}, one a line")->needs(prompts);
+  command->add_option("--at-once", work->at_once, "Of --prompts: how many are continued in one pass")->needs(prompts)->capture_default_str();
+  work->one = prompt;
   command->add_option("--tokens", work->options.tokens, "At most this many new tokens")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();

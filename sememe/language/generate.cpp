@@ -3,8 +3,10 @@
 
 #include "sememe/base/error.h"
 #include "sememe/base/interrupt.h"
+#include "sememe/inference/continuous_decoder.h"
 #include "sememe/inference/sampling.h"
 #include "sememe/language/language_model.h"
+#include "sememe/language/quantized_network.h"
 
 namespace sememe {
 
@@ -128,6 +130,46 @@ std::vector<std::vector<int32_t>> generate_samples(const LanguageModel& model, c
     if (cache.tokens == context || std::find(ended.begin(), ended.end(), false) == ended.end()) break;
   }
   return samples;
+}
+
+void generate_many(const LanguageModel& model, const std::vector<std::string>& prompts, const GenerateOptions& options, int64_t at_once,
+                   const std::function<void(size_t prompt, const std::string& text)>& on_text) {
+  const auto network = std::dynamic_pointer_cast<QuantizedNetwork>(model.network);
+  if (network == nullptr) fail_usage("many prompts at once run on the quantised engine only; leave out --float32 and --device");
+  ContinuousDecoder decoder(network->engine(), at_once, model.tokenizer.size());
+  const std::vector<int32_t>& ends = model.tokenizer.ends();
+  const std::function<void(std::string_view)> nobody;
+  struct Continuation {
+    StoppedText text;
+    int64_t tokens = 0;
+    bool ended = false;
+  };
+  std::vector<std::unique_ptr<Continuation>> continuations;
+  const auto end = [&](size_t i) {
+    continuations[i]->ended = true;
+    on_text(i, continuations[i]->text.finish());
+  };
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    continuations.push_back(std::make_unique<Continuation>(Continuation{StoppedText(options.stops, nobody)}));
+    std::vector<int64_t> ids;
+    try {
+      ids = opening(model, prompts[i]);
+    } catch (const Error& error) {
+      fail("prompt {}: {}", i + 1, error.what());
+    }
+    if (options.tokens == 0) continue;
+    const int64_t most = std::min(options.tokens, network->config().context + 1 - static_cast<int64_t>(ids.size()));
+    decoder.add({ids.begin(), ids.end()}, sampler_of(options, fmt::format("generate/{}", i)), [&, i, most](int32_t id) {
+      Continuation& one = *continuations[i];
+      const bool goes_on = std::find(ends.begin(), ends.end(), id) == ends.end() && one.text.add(model.tokenizer.token(id)) && ++one.tokens < most;
+      if (!goes_on) end(i);
+      return goes_on;
+    });
+  }
+  while (!interrupted() && decoder.step()) {
+  }
+  for (size_t i = 0; i < prompts.size(); ++i)
+    if (!continuations[i]->ended) end(i);
 }
 
 }  // namespace sememe

@@ -75,4 +75,10 @@ std::string generate(const LanguageModel& model, const std::string& prompt, cons
 std::vector<std::vector<int32_t>> generate_samples(const LanguageModel& model, const std::string& prompt, int64_t rows,
                                                    const GenerateOptions& options, SiteVisitor& visitor);
 
+/// Continues many prompts on the quantised engine, `at_once` of them in a pass: each as generate() would alone, but with a stream of draws of its own.
+/// @param on_text gets the number of a prompt and its continuation as it ends; after an interrupt what there is
+/// @throws UsageError if the model runs in LibTorch or `at_once` cannot be; Error naming the prompt that does not fit the context
+void generate_many(const LanguageModel& model, const std::vector<std::string>& prompts, const GenerateOptions& options, int64_t at_once,
+                   const std::function<void(size_t prompt, const std::string& text)>& on_text);
+
 }  // namespace sememe

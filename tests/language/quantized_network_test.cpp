@@ -160,5 +160,26 @@ TEST(QuantizedNetwork, DecodesSparselyBehindThePrompt) {
   EXPECT_TRUE(contains(error_from([&] { network.forward({next, {}}, nobody, first); }), {"another text"}));
 }
 
+TEST(QuantizedNetwork, ManyPromptsAreContinuedAsEachWouldBeAlone) {
+  const SmallGgufFile file({.type = GgmlType::kQ4_0});
+  const LanguageModel engine = LanguageModel::load(file.path(), Precision::kFile);
+  const std::vector<std::string> prompts = {"some text", "a", "another one that is longer", "", std::string(60, 'x')};
+  GenerateOptions options{.tokens = 12, .temperature = 0};
+  SiteVisitor nobody;
+  for (const bool stops : {false, true}) {
+    std::vector<std::string> wanted;
+    if (stops) options.stops = {generate(engine, prompts[0], {.tokens = 12, .temperature = 0}, nobody).substr(3, 2)};
+    for (const std::string& prompt : prompts) wanted.push_back(generate(engine, prompt, options, nobody));
+    for (const int64_t at_once : {1, 3}) {
+      std::vector<std::string> found(prompts.size(), "none");
+      generate_many(engine, prompts, options, at_once, [&](size_t i, const std::string& text) { found[i] = text; });
+      EXPECT_EQ(found, wanted);
+    }
+  }
+  EXPECT_TRUE(contains(error_from([&] { generate_many(engine, {"a", std::string(65, 'x')}, options, 2, {}); }), {"prompt 2", "65 tokens"}));
+  const LanguageModel exact = LanguageModel::load(file.path());
+  EXPECT_TRUE(contains(error_from([&] { generate_many(exact, prompts, options, 2, {}); }), {"--float32"}));
+}
+
 }  // namespace
 }  // namespace sememe
