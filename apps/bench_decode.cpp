@@ -11,7 +11,7 @@
 #include "sememe/base/json.h"
 #include "sememe/base/progress.h"
 #include "sememe/base/threads.h"
-#include "sememe/inference/quantized_transformer.h"
+#include "sememe/inference/continuous_decoder.h"
 
 namespace sememe {
 namespace {
@@ -21,7 +21,7 @@ namespace fs = std::filesystem;
 struct DecodeBench {
   CommonOptions common;
   fs::path model;
-  int64_t prompt = 512, tokens = 128, rounds = 3;
+  int64_t prompt = 512, tokens = 128, rounds = 3, at_once = 8;
   fs::path python = ".venv/bin/python", script = "bench/peers/llama_cpp.py", library = ".npm-peers/node_modules/@node-llama-cpp/linux-x64/bins/linux-x64";
 
   void run() {
@@ -34,12 +34,14 @@ struct DecodeBench {
     const bool has_peer = fs::exists(python) && fs::exists(script) && fs::exists(library);
     if (!has_peer) note(fmt::format("no llama.cpp found at {}: ./setup --models installs it", library.string()));
     std::vector<Measured> decoding{{"sememe", {}}, {"limit: reading the weights", {}}}, reading{{"sememe", {}}};
+    std::vector<Measured> many{{fmt::format("sememe, {} texts at once", at_once), {}}};
     if (has_peer) decoding.push_back({"llama.cpp", {}}), reading.push_back({"llama.cpp", {}});
     for (int64_t round = 0; round < rounds; ++round) {
       reading[0].rates.push_back(read_prompt(network));
       decoding[0].rates.push_back(decode(network));
       if (round == 0) decoding[0].memory = peak_memory();
       decoding[1].rates.push_back(read_weights(network.weight_bytes()));
+      many[0].rates.push_back(decode_many(network));
       if (has_peer) run_peer(decoding[2], reading[1]);
       note(fmt::format("round {} of {} done", round + 1, rounds));
     }
@@ -48,6 +50,7 @@ struct DecodeBench {
     Json result{{"model", model.string()}, {"weight_bytes", network.weight_bytes()}, {"load_seconds", load}, {"threads", thread_count()},
                 {"prompt", prompt}, {"tokens", tokens}};
     result["decode"] = print(fmt::format("decoding {} tokens one by one; tokens per second", tokens), decoding);
+    result["decode_many"] = print("of all texts together, one token of each a pass; tokens per second", many);
     result["read"] = print(fmt::format("reading a prompt of {} tokens; tokens per second", prompt), reading);
     if (!common.json.empty()) write_json(common.json, result);
   }
@@ -79,6 +82,16 @@ struct DecodeBench {
     const auto start = Clock::now();
     for (int64_t i = 0; i < tokens; ++i) one();
     return static_cast<double>(tokens) / seconds_since(start);
+  }
+
+  double decode_many(QuantizedTransformer& network) const {
+    ContinuousDecoder decoder(network, at_once, network.config().vocabulary);
+    for (int64_t i = 0; i < at_once; ++i)
+      decoder.add({static_cast<int32_t>(i + 1)}, Sampler({.temperature = 0}, 1, "bench"), [](int32_t) { return true; });
+    decoder.step();
+    const auto start = Clock::now();
+    for (int64_t i = 0; i < tokens; ++i) decoder.step();
+    return static_cast<double>(at_once * tokens) / seconds_since(start);
   }
 
   /// How often a second this machine can read as many bytes as the weights have, with nothing else to do.
@@ -135,6 +148,7 @@ void add_decode_bench(CLI::App& group) {
   app->add_option("--model", command->model, "The .gguf file")->required();
   app->add_option("--prompt", command->prompt, "Tokens of the prompt that is read")->check(CLI::PositiveNumber)->capture_default_str();
   app->add_option("--tokens", command->tokens, "Tokens that are decoded one by one")->check(CLI::PositiveNumber)->capture_default_str();
+  app->add_option("--at-once", command->at_once, "Texts that are decoded together")->check(CLI::PositiveNumber)->capture_default_str();
   app->add_option("--rounds", command->rounds, "Rounds, in each of which everything is measured once")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();

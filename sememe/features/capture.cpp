@@ -37,7 +37,7 @@ Json origin_of(const LanguageModel& model, const std::filesystem::path& text, co
               {"text", text.filename().string()},
               {"text_fingerprint", fingerprint(text)},
               {"tokens", options.tokens},
-              {"batch_tokens", options.batch_tokens}};
+              {"batch_tokens", std::min(options.batch_tokens, model.network->pass_tokens())}};
   if (!model.network->has_gradients()) origin["precision"] = "of the file";
   if (!options.interventions.empty()) origin["interventions"] = options.interventions;
   if (const std::vector<Site> sites = find_sites(*model.network, options.site); sites.size() > 1)
@@ -115,7 +115,7 @@ int64_t capture(const LanguageModel& model, const std::filesystem::path& text, c
   if (options.tokens < 1) fail_usage("--tokens {}: give at least 1", options.tokens);
   if (options.gradients && !model.network->has_gradients())
     fail("{}: runs in the file's own precision, which has no gradients; load it in float32", model.folder.string());
-  TokenContexts contexts = open_contexts(model, text, options.batch_tokens);
+  TokenContexts contexts = open_contexts(model, text, std::min(options.batch_tokens, model.network->pass_tokens()));
   ActivationWriter writer(folder, {.width = width, .gradients = options.gradients, .half = options.half,
                                    .origin = origin_of(model, text, options)});
   if (writer.complete()) {

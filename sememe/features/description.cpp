@@ -256,7 +256,7 @@ void add_contexts(const TokenBatch& batch, int64_t tokens_left, DescribedText& t
 Observation observe(const Dictionary& dictionary, const LanguageModel& model, const std::filesystem::path& path,
                     const DescriptionOptions& options) {
   const torch::NoGradGuard no_autograd;
-  TokenContexts contexts = open_contexts(model, path, options.batch_tokens);
+  TokenContexts contexts = open_contexts(model, path, std::min(options.batch_tokens, model.network->pass_tokens()));
   DescribedText text(model.tokenizer);
   std::vector<SparseCodes> parts;
   Progress progress("describe " + dictionary.architecture(), options.tokens, "tokens");

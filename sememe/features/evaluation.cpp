@@ -294,7 +294,7 @@ Json evaluate_dictionary(const Dictionary& dictionary, const LanguageModel& mode
   std::string names;
   for (const Site& site : written) names += (names.empty() ? "" : "+") + site.name;
   if (options.tokens < 1) fail_usage("--tokens {}: give at least 1", options.tokens);
-  TokenContexts contexts = open_contexts(model, text, options.batch_tokens);
+  TokenContexts contexts = open_contexts(model, text, std::min(options.batch_tokens, model.network->pass_tokens()));
   // Two passes: the mean must be known before anything can be held against it. The first ends at the site.
   MeanAtSite mean(*model.network, names);
   std::vector<TokenBatch> batches;  // kept for the second pass: tokens are small

@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "sememe/families/transformer_config.h"
@@ -41,6 +42,8 @@ class DecoderNetwork : public Network {
   virtual torch::Tensor final_norm(const torch::Tensor& rows) const = 0;
   /// Whether a backward pass can run through it.
   virtual bool has_gradients() const { return true; }
+  /// Tokens that a pass should have at most, be they of one text or of several: more would be slower.
+  virtual int64_t pass_tokens() const { return std::numeric_limits<int64_t>::max(); }
   /// Where its inputs belong.
   torch::Device device() const {
     const std::vector<torch::Tensor> all = parameters();

@@ -21,7 +21,7 @@ TextLoss evaluate(const LanguageModel& model, std::unique_ptr<Corpus> corpus, in
   const int64_t context = model.text_context();
   const torch::Device device = model.network->device();
   // Logits of large vocabularies take the memory: 2^27 are half a gigabyte.
-  const int64_t batch = std::min(batch_tokens, (int64_t{1} << 27) / model.network->config().vocabulary);
+  const int64_t batch = std::min({batch_tokens, model.network->pass_tokens(), (int64_t{1} << 27) / model.network->config().vocabulary});
   TokenContexts contexts(std::move(corpus), model.tokenizer, context, std::max(batch, context), (context - 1) / 2);
   std::vector<int64_t> token_bytes(model.tokenizer.size());
   for (size_t id = 0; id < token_bytes.size(); ++id)

@@ -24,6 +24,8 @@ class QuantizedNetwork : public DecoderNetwork {
   torch::Tensor head() const override;
   torch::Tensor final_norm(const torch::Tensor& rows) const override;
   bool has_gradients() const override { return false; }
+  /// Activations of more do not stay in the cache between two steps.
+  int64_t pass_tokens() const override { return 1024; }
   QuantizedTransformer& engine() { return engine_; }
   /// Passes with a cache read what comes first as a prompt, with all neurons, and decode the rest with those that the options keep; passes without
   /// a cache are of whole texts and use all. One text at a time, or several that begin together.
