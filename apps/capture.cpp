@@ -22,11 +22,20 @@ struct CaptureCommand {
     options.half = dtype == "float16";
     options.gradient_loss = {.mean = reduction == "mean", .own_choice = target == "argmax"};
     options.device = torch::Device(common.device);
-    LanguageModel language_model = load_on(model, common, options.gradients);
-    options.interventions = add_interventions(interventions, language_model);
-    const int64_t rows = capture(language_model, text, options, out);
+    const int64_t rows = is_encoder_folder(model.path) ? of_encoder() : of_language_model();
     fmt::print("{}: {} tokens at {}{}\n", out.string(), rows, options.site, options.gradients ? ", with gradients" : "");
     if (!common.json.empty()) write_json(common.json, {{"rows", rows}, {"site", options.site}, {"gradients", options.gradients}});
+  }
+
+  int64_t of_language_model() {
+    LanguageModel language_model = load_on(model, common, options.gradients);
+    options.interventions = add_interventions(interventions, language_model);
+    return capture(language_model, text, options, out);
+  }
+
+  int64_t of_encoder() const {
+    if (!interventions.files.empty()) fail_usage("--intervention: {} is an encoder, on which no intervention acts yet", model.path.string());
+    return capture(load_encoder_on(model, common), text, options, out);
   }
 };
 
@@ -39,7 +48,7 @@ void add_capture_command(CLI::App& program) {
                                     "sememe capture --model models/english --site blocks.1.output --text prose.txt --tokens "
                                     "1000000 --gradients --out runs/capture");
   app->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-  app->add_option("--model", command->model.path, "Folder of the language model, or its .gguf file")->required();
+  app->add_option("--model", command->model.path, "Folder of the language model or encoder, or a .gguf file")->required();
   add_model_options(*app, command->model);
   app->add_option("--site", options.site, "Where in the network, e.g. blocks.1.output; for a crosscoder or transcoder several, joined with +")->required();
   app->add_option("--text", command->text, "Text file: .txt or .jsonl, plain or compressed")->required();

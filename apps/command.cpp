@@ -62,6 +62,15 @@ LanguageModel load_on(const ModelOptions& options, const CommonOptions& common, 
   return model;
 }
 
+SentenceEncoder load_encoder_on(const ModelOptions& options, const CommonOptions& common) {
+  SentenceEncoder encoder = SentenceEncoder::load(options.path);
+  const int64_t own = encoder.network->config().context;
+  if (options.context > own) fail_usage("--context {}: the encoder's own is {}", options.context, own);
+  if (options.context > 0) encoder.context = options.context;
+  encoder.network->to(torch::Device(common.device));
+  return encoder;
+}
+
 std::string one_line(std::string_view text) {
   std::string line;
   for (const char c : text) {

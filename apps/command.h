@@ -11,6 +11,7 @@
 
 #include "sememe/features/intervention.h"
 #include "sememe/language/language_model.h"
+#include "sememe/language/sentence_encoder.h"
 
 namespace sememe {
 
@@ -47,6 +48,9 @@ void add_model_options(CLI::App& command, ModelOptions& options);
 /// @throws Error as LanguageModel::load
 LanguageModel load_on(const ModelOptions& model, const CommonOptions& options, bool gradients = false);
 
+/// The encoder in a folder, on the device of the options. @throws Error as SentenceEncoder::load
+SentenceEncoder load_encoder_on(const ModelOptions& model, const CommonOptions& options);
+
 /// The site in the config of the dictionary, unless one was given.
 /// @throws UsageError if neither says it
 std::string site_of(const std::filesystem::path& dictionary, const std::string& given);
@@ -80,6 +84,8 @@ Interventions load_interventions(const InterventionOptions& options, const Netwo
 Json add_interventions(const InterventionOptions& options, LanguageModel& model);
 
 void add_model_commands(CLI::App& program);
+/// This into the group that add_model_commands() makes.
+void add_embed_command(CLI::App& model);
 void add_capture_command(CLI::App& program);
 void add_dictionary_commands(CLI::App& program);
 /// These into the group that add_dictionary_commands() makes.

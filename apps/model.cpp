@@ -151,23 +151,47 @@ struct ShowModel {
   void run() const {
     apply(common);
     if (folder.extension() == ".gguf") return show_gguf(folder, common.json);
+    if (is_encoder_folder(folder)) return show_encoder();
     const LanguageModel model = LanguageModel::load(folder);
     const TransformerConfig& config = model.network->config();
-    Json sites = Json::array();
-    for (const Site& site : model.network->sites()) sites.push_back({{"name", site.name}, {"width", site.width}});
-    Json info = read_json(folder / "config.json");
-    info.erase("torch_dtype");
-    info["parameters"] = parameter_count(*model.network);
-    info["tokenizer_size"] = model.tokenizer.size();
-    info["sites"] = sites;
+    const Json info = described(*model.network, model.tokenizer);
     if (!common.json.empty()) write_json(common.json, info);
     fmt::print("{}: {}, {} parameters\n", folder.string(), info.at("model_type").get<std::string>(),
                parameter_count(*model.network));
     fmt::print("{} layers, width {}, {} heads ({} for keys and values) of {}, feed-forward {}, context {}, vocabulary {}\n",
                config.layers, config.width, config.heads, config.key_value_heads, config.head_width,
                config.feed_forward_width, config.context, config.vocabulary);
+    show_sites(*model.network);
+  }
+
+  void show_encoder() const {
+    const SentenceEncoder encoder = SentenceEncoder::load(folder);
+    const EncoderConfig& config = encoder.network->config();
+    Json info = described(*encoder.network, encoder.tokenizer);
+    info["embedding"] = encoder.pooling.description();
+    info["context"] = encoder.text_context();
+    if (!common.json.empty()) write_json(common.json, info);
+    fmt::print("{}: {}, an encoder, {} parameters\n", folder.string(), info.at("model_type").get<std::string>(), parameter_count(*encoder.network));
+    fmt::print("{} layers, width {}, {} heads, feed-forward {}, context {}, vocabulary {}\n", config.layers, config.width, config.heads,
+               config.feed_forward_width, encoder.text_context(), config.vocabulary);
+    fmt::print("embeds a text as {}\n", encoder.pooling.description());
+    show_sites(*encoder.network);
+  }
+
+  /// The config.json with what is counted.
+  Json described(const Network& network, const Tokenizer& tokenizer) const {
+    Json info = read_json(folder / "config.json");
+    info.erase("torch_dtype");
+    info["parameters"] = parameter_count(network);
+    info["tokenizer_size"] = tokenizer.size();
+    info["sites"] = Json::array();
+    for (const Site& site : network.sites()) info["sites"].push_back({{"name", site.name}, {"width", site.width}});
+    return info;
+  }
+
+  static void show_sites(const Network& network) {
     fmt::print("sites:\n");
-    for (const Site& site : model.network->sites()) fmt::print("  {:24} {}\n", site.name, site.width);
+    for (const Site& site : network.sites()) fmt::print("  {:24} {}\n", site.name, site.width);
   }
 };
 
@@ -368,7 +392,7 @@ void add_generate(CLI::App& group) {
 }  // namespace
 
 void add_model_commands(CLI::App& program) {
-  CLI::App* const group = program.add_subcommand("model", "Train, inspect, evaluate and run language models");
+  CLI::App* const group = program.add_subcommand("model", "Train, inspect, evaluate and run language models and encoders");
   group->require_subcommand(1);
   add_corpus(*group);
   add_train(*group);
@@ -376,6 +400,7 @@ void add_model_commands(CLI::App& program) {
   add_evaluate(*group);
   add_generate(*group);
   add_sparsity_commands(*group);
+  add_embed_command(*group);
 }
 
 }  // namespace sememe

@@ -1,3 +1,4 @@
+#include "sememe/families/encoder_config.h"
 #include "sememe/families/family.h"
 
 #include <cstring>
@@ -12,7 +13,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       sememe::describe_gguf(sememe::GgufFile(path));
       return;
     }
-    const sememe::TransformerConfig config = sememe::config_from_json(sememe::read_json(path), "config.json");
+    const sememe::Json json = sememe::read_json(path);
+    if (json.is_object() && json.value("model_type", sememe::Json()) == "bert") {
+      sememe::encoder_config(json, "config.json");
+      return;
+    }
+    const sememe::TransformerConfig config = sememe::config_from_json(json, "config.json");
     for (const bool local : {false, true}) sememe::rotary_frequencies(config, local);
     if (config.layers < 100) sememe::describe_written(config);
   });

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "sememe/base/error.h"
+#include "sememe/families/encoder_config.h"
 #include "sememe/families/family_table.h"
 #include "sememe/formats/shown.h"
 
@@ -34,6 +35,9 @@ const Family& family_of_json(const Json& json, std::string_view where) {
   const auto name = json_member<std::string>(json, "model_type", where);
   for (const Family& family : families())
     if (family.name == name) return family;
+  if (is_encoder(name))
+    fail("{}: \"model_type\" is \"{}\", an encoder, which predicts no next token; `sememe model embed`, `model info` and `capture` take it",
+         where, name);
   fail("{}: \"model_type\" is \"{}\"; {}", where, shown(name), list(&Family::name));
 }
 

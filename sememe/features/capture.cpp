@@ -24,23 +24,23 @@ std::string fingerprint(const std::filesystem::path& path) {
   return fmt::format("{}-{:016x}-{:016x}", bytes.size(), hash(bytes.first(part)), hash(bytes.last(part)));
 }
 
-std::string weights_fingerprint(const std::filesystem::path& folder) {
-  const std::filesystem::path weights = folder.extension() == ".gguf" ? folder : folder / "model.safetensors";
+std::string weights_fingerprint(const std::filesystem::path& model) {
+  const std::filesystem::path weights = std::filesystem::is_directory(model) ? model / "model.safetensors" : model;
   return std::filesystem::exists(weights) ? fingerprint(weights) : "";
 }
 
-Json origin_of(const LanguageModel& model, const std::filesystem::path& text, const CaptureOptions& options) {
-  Json origin{{"model", model.folder.string()},
-              {"model_fingerprint", weights_fingerprint(model.folder)},
+Json origin_of(const Network& network, const std::filesystem::path& folder, int64_t context, const std::filesystem::path& text,
+               const CaptureOptions& options) {
+  Json origin{{"model", folder.string()},
+              {"model_fingerprint", weights_fingerprint(folder)},
               {"site", options.site},
-              {"context", model.text_context()},
+              {"context", context},
               {"text", text.filename().string()},
               {"text_fingerprint", fingerprint(text)},
               {"tokens", options.tokens},
-              {"batch_tokens", std::min(options.batch_tokens, model.network->pass_tokens())}};
-  if (!model.network->has_gradients()) origin["precision"] = "of the file";
+              {"batch_tokens", options.batch_tokens}};
   if (!options.interventions.empty()) origin["interventions"] = options.interventions;
-  if (const std::vector<Site> sites = find_sites(*model.network, options.site); sites.size() > 1)
+  if (const std::vector<Site> sites = find_sites(network, options.site); sites.size() > 1)
     for (const Site& site : sites) origin["parts"].push_back(site.width);
   if (options.gradients)
     origin["gradient_loss"] = {{"reduction", options.gradient_loss.mean ? "mean" : "sum"},
@@ -53,17 +53,17 @@ torch::Tensor valid_rows(const torch::Tensor& value, const torch::Tensor& valid)
 
 class Capture {
  public:
-  Capture(const LanguageModel& model, const CaptureOptions& options, ActivationWriter& writer)
-      : model_(model), options_(options), writer_(writer) {}
+  Capture(Network& network, const CaptureOptions& options, ActivationWriter& writer)
+      : network_(network), options_(options), writer_(writer) {}
 
   void add(const TokenBatch& batch) {
     SiteActivations seen;
     if (options_.gradients) {
-      seen = differentiate_at(*model_.network, options_.site, batch, options_.gradient_loss);
+      seen = differentiate_at(network_, options_.site, batch, options_.gradient_loss);
     } else {
       const torch::NoGradGuard no_autograd;
       RecordSite visitor(options_.site, true);
-      model_.network->forward({batch.tokens.to(options_.device), {}}, visitor);
+      network_.forward({batch.tokens.to(options_.device), {}}, visitor);
       seen.activations = visitor.value();
     }
     const torch::Tensor valid = batch.valid.to(options_.device);
@@ -75,10 +75,39 @@ class Capture {
   }
 
  private:
-  const LanguageModel& model_;
+  Network& network_;
   const CaptureOptions& options_;
   ActivationWriter& writer_;
 };
+
+/// The work of capture() on what its arguments give: where the tokens come from, and what identifies the capture.
+int64_t store(Network& network, TokenContexts contexts, Json origin, const std::filesystem::path& text, const CaptureOptions& options,
+              const std::filesystem::path& folder) {
+  int64_t width = 0;
+  for (const Site& site : find_sites(network, options.site)) width += site.width;
+  if (options.tokens < 1) fail_usage("--tokens {}: give at least 1", options.tokens);
+  ActivationWriter writer(folder, {.width = width, .gradients = options.gradients, .half = options.half, .origin = std::move(origin)});
+  if (writer.complete()) {
+    note(fmt::format("{}: holds this capture already", folder.string()));
+    return writer.rows();
+  }
+  if (writer.stored_batches() > 0) note(fmt::format("continuing after {} tokens", writer.rows()));
+  contexts.skip(writer.stored_batches());
+  Capture work(network, options, writer);
+  Progress progress("capture " + options.site, options.tokens, "tokens", writer.rows());
+  while (writer.rows() < options.tokens) {
+    const std::optional<TokenBatch> batch = contexts.next();
+    if (!batch) break;
+    work.add(*batch);
+    progress.update(writer.rows());
+    if (interrupted())
+      throw Interrupted(fmt::format("interrupted; run the same command again to go on, whole shards are kept in {}", folder.string()));
+  }
+  if (writer.rows() == 0) fail("{}: gave no tokens; is it empty?", text.string());
+  if (writer.rows() < options.tokens) note(fmt::format("{}: holds only {} tokens", text.string(), writer.rows()));
+  writer.finish();
+  return writer.rows();
+}
 
 }  // namespace
 
@@ -110,34 +139,22 @@ TokenContexts open_contexts(const LanguageModel& model, const std::filesystem::p
 
 int64_t capture(const LanguageModel& model, const std::filesystem::path& text, const CaptureOptions& options,
                 const std::filesystem::path& folder) {
-  int64_t width = 0;
-  for (const Site& site : find_sites(*model.network, options.site)) width += site.width;
-  if (options.tokens < 1) fail_usage("--tokens {}: give at least 1", options.tokens);
   if (options.gradients && !model.network->has_gradients())
     fail("{}: runs in the file's own precision, which has no gradients; load it in float32", model.folder.string());
-  TokenContexts contexts = open_contexts(model, text, std::min(options.batch_tokens, model.network->pass_tokens()));
-  ActivationWriter writer(folder, {.width = width, .gradients = options.gradients, .half = options.half,
-                                   .origin = origin_of(model, text, options)});
-  if (writer.complete()) {
-    note(fmt::format("{}: holds this capture already", folder.string()));
-    return writer.rows();
-  }
-  if (writer.stored_batches() > 0) note(fmt::format("continuing after {} tokens", writer.rows()));
-  contexts.skip(writer.stored_batches());
-  Capture work(model, options, writer);
-  Progress progress("capture " + options.site, options.tokens, "tokens", writer.rows());
-  while (writer.rows() < options.tokens) {
-    const std::optional<TokenBatch> batch = contexts.next();
-    if (!batch) break;
-    work.add(*batch);
-    progress.update(writer.rows());
-    if (interrupted())
-      throw Interrupted(fmt::format("interrupted; run the same command again to go on, whole shards are kept in {}", folder.string()));
-  }
-  if (writer.rows() == 0) fail("{}: gave no tokens; is it empty?", text.string());
-  if (writer.rows() < options.tokens) note(fmt::format("{}: holds only {} tokens", text.string(), writer.rows()));
-  writer.finish();
-  return writer.rows();
+  CaptureOptions fitted = options;
+  fitted.batch_tokens = std::min(options.batch_tokens, model.network->pass_tokens());
+  Json origin = origin_of(*model.network, model.folder, model.text_context(), text, fitted);
+  if (!model.network->has_gradients()) origin["precision"] = "of the file";
+  return store(*model.network, open_contexts(model, text, fitted.batch_tokens), std::move(origin), text, fitted, folder);
+}
+
+int64_t capture(const SentenceEncoder& encoder, const std::filesystem::path& text, const CaptureOptions& options,
+                const std::filesystem::path& folder) {
+  if (options.gradients) fail_usage("--gradients: {} is an encoder, which has no loss to take gradients of", encoder.folder.string());
+  const int64_t context = encoder.text_context();
+  Json origin = origin_of(*encoder.network, encoder.folder, context, text, options);
+  TokenContexts contexts(open_corpus(text), encoder.tokenizer, context, std::max(options.batch_tokens, context), 0, ContextReader::kEncoder);
+  return store(*encoder.network, std::move(contexts), std::move(origin), text, options, folder);
 }
 
 }  // namespace sememe

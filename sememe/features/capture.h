@@ -1,5 +1,6 @@
 #pragma once
-// Activations of a language model at a site, over a text, and on request the gradients of its loss with respect to them.
+// Activations of a language model or an encoder at a site, over a text, and on request the gradients of a language model's loss with respect
+// to them.
 
 #include <torch/torch.h>
 
@@ -9,6 +10,7 @@
 
 #include "sememe/features/activation_store.h"
 #include "sememe/language/language_model.h"
+#include "sememe/language/sentence_encoder.h"
 #include "sememe/language/token_contexts.h"
 
 namespace sememe {
@@ -46,6 +48,9 @@ struct CaptureOptions {
 /// @return the number of rows
 /// @throws UsageError for a site that does not exist, Error for a bad text or a folder that holds something else, Interrupted
 int64_t capture(const LanguageModel& model, const std::filesystem::path& text, const CaptureOptions& options,
+                const std::filesystem::path& folder);
+/// The same of an encoder: not for the tokens around a text. @throws also UsageError if gradients are wanted, for which it has no loss
+int64_t capture(const SentenceEncoder& encoder, const std::filesystem::path& text, const CaptureOptions& options,
                 const std::filesystem::path& folder);
 
 }  // namespace sememe

@@ -252,6 +252,10 @@ bool Tokenizer::adds_beginning_of_text() const {
   return model_->file.adds_beginning;
 }
 
+std::optional<int32_t> Tokenizer::closing() const {
+  return model_->file.closing;
+}
+
 int32_t Tokenizer::end_of_text() const {
   if (model_->end_of_text) return *model_->end_of_text;
   fail(

@@ -27,7 +27,7 @@ class Tokenizer {
     kAsTokens,  ///< they become the tokens: for prompts that a chat template made
   };
 
-  /// Reads tokenizer.json, the folder that holds it, or GPT-2's vocab.json with merges.txt beside it; and what tokenizer_config.json,
+  /// Reads tokenizer.json, the folder that holds it, GPT-2's vocab.json with merges.txt beside it, or BERT's vocab.txt; and what tokenizer_config.json,
   /// generation_config.json and config.json in the same folder say of the beginning and the end of texts.
   /// @throws Error naming the file and the part that is missing, malformed or not supported
   static Tokenizer load(const std::filesystem::path& path);
@@ -64,6 +64,8 @@ class Tokenizer {
   int32_t end_of_text() const;
   /// What stands before a text in a context of its own: beginning_of_text() where the model was trained to see it there, else end_of_text().
   int32_t opening() const { return adds_beginning_of_text() ? *beginning_of_text() : end_of_text(); }
+  /// What the file puts behind each text, such as BERT's "[SEP]": for encoders, which see whole texts.
+  std::optional<int32_t> closing() const;
   /// All tokens after which nothing more is to be generated, each once, in rising order: what the file names, and what is known to end texts
   /// and turns of chats.
   const std::vector<int32_t>& ends() const;

@@ -54,6 +54,7 @@ struct TokenizerFile {
 
   std::optional<int32_t> beginning;
   bool adds_beginning = false;
+  std::optional<int32_t> closing;  ///< put behind each text
   std::optional<int32_t> end;  ///< what the file says ends a text
   std::vector<int32_t> ends;   ///< more that end a generation
   std::string chat_template;

@@ -175,6 +175,46 @@ Json document_of_old_files(const std::filesystem::path& vocabulary_path) {
   return document;
 }
 
+/// BERT's vocabulary, a token a line, as one document with what tokenizer_config.json beside it says of letters.
+Json document_of_word_pieces(const std::filesystem::path& path) {
+  const std::filesystem::path settings_path = path.parent_path() / "tokenizer_config.json";
+  const Json settings = std::filesystem::is_regular_file(settings_path) ? read_json(settings_path) : Json::object();
+  const std::string where = settings_path.string(), text = read_file(path);
+  Json vocabulary = Json::object();
+  int64_t id = 0;
+  for (size_t start = 0; start < text.size(); ++id) {
+    const size_t end = std::min(text.find('\n', start), text.size());
+    std::string line = text.substr(start, end - start);
+    if (line.ends_with('\r')) line.pop_back();
+    if (!vocabulary.emplace(line, id).second) fail("{}:{}: \"{}\" is there twice", path.string(), id + 1, shown(line));
+    start = end + 1;
+  }
+  Json added = Json::array();
+  for (const char* const name : {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}) {
+    if (!vocabulary.contains(name)) fail("{}: has no {}; is it BERT's vocabulary?", path.string(), name);
+    added.push_back(special_token(name, vocabulary[name].get<int64_t>()));
+  }
+  const Json strip_accents = settings.is_object() && settings.contains("strip_accents") ? settings["strip_accents"] : Json();
+  return {{"version", "1.0"},
+          {"added_tokens", added},
+          {"normalizer",
+           {{"type", "BertNormalizer"},
+            {"clean_text", true},
+            {"handle_chinese_chars", json_member_or<bool>(settings, "tokenize_chinese_chars", true, where)},
+            {"strip_accents", strip_accents},
+            {"lowercase", json_member_or<bool>(settings, "do_lower_case", true, where)}}},
+          {"pre_tokenizer", {{"type", "BertPreTokenizer"}}},
+          {"post_processor",
+           {{"type", "BertProcessing"}, {"sep", {"[SEP]", vocabulary["[SEP]"]}}, {"cls", {"[CLS]", vocabulary["[CLS]"]}}}},
+          {"decoder", {{"type", "WordPiece"}, {"prefix", "##"}, {"cleanup", true}}},
+          {"model",
+           {{"type", "WordPiece"},
+            {"unk_token", "[UNK]"},
+            {"continuing_subword_prefix", "##"},
+            {"max_input_chars_per_word", 100},
+            {"vocab", std::move(vocabulary)}}}};
+}
+
 Json merges_json(const TokenizerFile& file) {
   // Written as one string with a space between, which every version of `tokenizers` reads, unless a name has spaces itself.
   const auto has_space = [&](const TokenizerFile::Merge& merge) { return file.tokens[merge.merged].name.find(' ') != std::string::npos; };
@@ -242,8 +282,13 @@ Json tokenizer_json(const TokenizerFile& file) {
 }
 
 TokenizerFile load_tokenizer_file(const std::filesystem::path& path) {
-  if (std::filesystem::is_directory(path)) return load_tokenizer_file(path / "tokenizer.json");
-  Json document = path.filename() == "vocab.json" ? document_of_old_files(path) : read_json(path);
+  if (std::filesystem::is_directory(path)) {
+    const std::filesystem::path whole = path / "tokenizer.json", words = path / "vocab.txt";
+    return load_tokenizer_file(!std::filesystem::exists(whole) && std::filesystem::exists(words) ? words : whole);
+  }
+  Json document = path.filename() == "vocab.json"  ? document_of_old_files(path)
+                  : path.filename() == "vocab.txt" ? document_of_word_pieces(path)
+                                                   : read_json(path);
   TokenizerFile file = Reader(path.string(), std::move(document)).read();
   read_settings(file, path.parent_path());
   return file;

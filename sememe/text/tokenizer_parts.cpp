@@ -20,9 +20,6 @@ class PartsReader {
     const auto found = file_.document.find(key);
     return found == file_.document.end() ? null : *found;
   }
-  void must_be_null(const char* key) const {
-    if (!member(key).is_null()) fail("{}: {} is not supported: set it to null", where_, key);
-  }
   std::optional<int32_t> id_of(std::string_view name) const {
     for (size_t id = 0; id < file_.tokens.size(); ++id)
       if (file_.tokens[id].type != TokenType::kAbsent && file_.tokens[id].name == name) return static_cast<int32_t>(id);
@@ -37,8 +34,6 @@ class PartsReader {
 };
 
 void PartsReader::read() {
-  must_be_null("truncation");
-  must_be_null("padding");
   read_model();
   file_.normalizer = Normalizer(member("normalizer"), part("normalizer"));
   const bool spaces_come = file_.normalizer.normalize("a b").find(' ') != std::string::npos;
@@ -93,20 +88,30 @@ void PartsReader::read_post_processor(const Json& processor, int depth) {
   if (processor.is_null()) return;
   const std::string where = part("post_processor");
   const auto type = json_member<std::string>(processor, "type", where);
-  std::string beginning;
+  std::string beginning, closing;
   if (type == "Sequence" && depth < 8) {
     for (const Json& part : json_member<std::vector<Json>>(processor, "processors", where)) read_post_processor(part, depth + 1);
   } else if (type == "TemplateProcessing") {
     const auto items = json_member<std::vector<Json>>(processor, "single", where);
     if (!items.empty() && items[0].is_object() && items[0].contains("SpecialToken"))
       beginning = json_member<std::string>(items[0]["SpecialToken"], "id", where);
+    if (items.size() > 1 && items.back().is_object() && items.back().contains("SpecialToken"))
+      closing = json_member<std::string>(items.back()["SpecialToken"], "id", where);
   } else if (type == "RobertaProcessing" || type == "BertProcessing") {
-    const Json cls = json_member<Json>(processor, "cls", where);
-    if (!cls.is_array() || cls.empty() || !cls[0].is_string()) fail("{}: cls is no pair of a token and its id", where);
-    beginning = cls[0].get<std::string>();
+    const auto name_at = [&](const char* key) {
+      const Json pair = json_member<Json>(processor, key, where);
+      if (!pair.is_array() || pair.empty() || !pair[0].is_string()) fail("{}: {} is no pair of a token and its id", where, key);
+      return pair[0].get<std::string>();
+    };
+    beginning = name_at("cls");
+    closing = name_at("sep");
   } else if (type != "ByteLevel") {  // which only moves offsets
     fail("{}: type \"{}\" is not supported; TemplateProcessing, RobertaProcessing, BertProcessing, ByteLevel and Sequence are", where,
          shown(type));
+  }
+  if (!closing.empty()) {
+    file_.closing = id_of(closing);
+    if (!file_.closing) fail("{}: puts \"{}\" behind texts, which is no token", where, shown(closing));
   }
   if (beginning.empty()) return;
   file_.beginning = id_of(beginning);

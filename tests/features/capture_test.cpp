@@ -9,6 +9,7 @@
 #include "tests/features/small_language_model.h"
 #include "tests/formats/error_text.h"
 #include "tests/inference/small_gguf.h"
+#include "tests/language/small_encoder.h"
 
 namespace sememe {
 namespace {
@@ -200,6 +201,23 @@ TEST(Differentiate, ANetworkWithoutGradientsIsRefusedBeforeItRuns) {
   TokenBatch batch;
   batch.tokens = torch::zeros({1, 4}, torch::kInt64), batch.targets = torch::zeros({1, 4}, torch::kInt64);
   EXPECT_TRUE(contains(error_from([&] { differentiate_at(*model.network, "blocks.0.output", batch, {}); }), {"no gradients", "float32"}));
+}
+
+TEST_F(CaptureFolder, OfAnEncoderHasARowForEachTokenOfTheTexts) {
+  testing::write_small_bert(folder_ / "bert");
+  const SentenceEncoder encoder = SentenceEncoder::load(folder_ / "bert");
+  write_file(text_, "a b c\n<|endoftext|>\nd e f g h\n");
+  CaptureOptions wanted = options("blocks.1.output");
+  EXPECT_EQ(capture(encoder, text_, wanted, folder_ / "s"), 8);
+  const ActivationStore store = ActivationStore::open(folder_ / "s");
+  const torch::NoGradGuard no_grad;
+  Witness first("blocks.1.output"), second("blocks.1.output");
+  encoder.network->forward({torch::tensor({{2, 5, 6, 7, 3}}), {}}, first);
+  encoder.network->forward({torch::tensor({{2, 8, 9, 10, 11, 12, 3}}), {}}, second);
+  EXPECT_TRUE(torch::allclose(store.read(0, 8).activations, torch::cat({first.seen[0].narrow(0, 1, 3), second.seen[0].narrow(0, 1, 5)}), 1e-5, 1e-6));
+  EXPECT_EQ(store.origin().at("context"), 12);
+  wanted.gradients = true;
+  EXPECT_NE(error_from([&] { capture(encoder, text_, wanted, folder_ / "t"); }).find("--gradients"), std::string::npos);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "sememe/base/error.h"
 #include "sememe/language/language_model.h"
+#include "sememe/language/sentence_encoder.h"
 #include "sememe/network/tensors.h"
 
 namespace sememe {
@@ -42,6 +43,27 @@ TEST(Oracle, DISABLED_RunsAndSavesTheModelsOfTheFolder) {
     }
     model.save(to / (name + ".float32"));
     model.save(to / (name + ".float16"), torch::kFloat16);
+  }
+}
+
+// Half of encoders_oracle.py: for each folder of reference/ what passes each site for inputs.safetensors.
+TEST(EncoderOracle, DISABLED_RunsTheEncodersOfTheFolder) {
+  torch::NoGradGuard no_grad;
+  const char* const folder = std::getenv("SEMEME_ORACLE_FOLDER");
+  ASSERT_NE(folder, nullptr) << "run tests/language/encoders_oracle.py";
+  struct Recorder : SiteVisitor {
+    NamedTensors seen;
+    torch::Tensor visit(const Site& site, torch::Tensor value) override {
+      seen.emplace_back(site.name, value.clone());
+      return value;
+    }
+  };
+  const std::filesystem::path from = std::filesystem::path(folder) / "reference", to = std::filesystem::path(folder) / "sites";
+  for (const auto& entry : std::filesystem::directory_iterator(from)) {
+    const torch::Tensor inputs = load_tensor(SafetensorsFile(entry.path() / "inputs.safetensors"), "inputs");
+    Recorder recorder;
+    SentenceEncoder::load(entry.path()).network->forward({inputs, {}}, recorder);
+    save_tensors(to / entry.path().filename(), recorder.seen);
   }
 }
 

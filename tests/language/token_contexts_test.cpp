@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 
+#include "tests/language/small_encoder.h"
 #include "tests/language/small_model.h"
 
 namespace sememe {
@@ -136,6 +137,23 @@ TEST(TokenContexts, SizesThatDoNotFitAreWrongUsage) {
   for (const Sizes& sizes : {Sizes{1, 8, 0}, Sizes{8, 7, 0}, Sizes{8, 8, 7}, Sizes{8, 8, -1}})
     EXPECT_THROW(contexts_of({"a"}, sizes), UsageError) << sizes.context << " " << sizes.batch_tokens << " " << sizes.overlap;
   EXPECT_NO_THROW(contexts_of({"a"}, {8, 8, 6}));
+}
+
+TEST(TokenContexts, OfAnEncoderBeginAndEndAsItsTokenizerSaysAndArePadded) {
+  const std::filesystem::path vocabulary = std::filesystem::temp_directory_path() / ("sememe_contexts_" + std::to_string(::getpid())) / "vocab.txt";
+  std::filesystem::create_directories(vocabulary.parent_path());
+  write_file(vocabulary, testing::small_vocabulary());
+  const Tokenizer tokenizer = Tokenizer::load(vocabulary);
+  std::filesystem::remove_all(vocabulary.parent_path());
+  TokenContexts contexts(std::make_unique<Documents>(std::vector<std::string>{"a b c d e", "f"}), tokenizer, 5, 100, 0, ContextReader::kEncoder);
+  const TokenBatch batch = *contexts.next();
+  EXPECT_TRUE(batch.tokens.equal(torch::tensor({{2, 10, 3, -1, -1}, {2, 8, 9, 3, -1}, {2, 5, 6, 7, 3}})));
+  EXPECT_TRUE(batch.valid.equal(torch::tensor({{0, 1, 0, 0, 0}, {0, 1, 1, 0, 0}, {0, 1, 1, 1, 0}}).to(torch::kBool)));
+  EXPECT_TRUE(batch.targets.eq(-100).all().item<bool>());
+  EXPECT_EQ(batch.valid_tokens, 6);
+  EXPECT_FALSE(contexts.next());
+  testing::expect_words(testing::message_of([&] { TokenContexts(std::make_unique<Documents>(std::vector<std::string>{}), tokenizer, 2, 100, 0, ContextReader::kEncoder); }),
+                        {"2", "at least 3"});
 }
 
 }  // namespace

@@ -253,6 +253,47 @@ TEST_F(TokenizerFiles, OldFilesAreReadTogether) {
   EXPECT_EQ(tokenizer.end_of_text(), 0);
 }
 
+TEST_F(TokenizerFiles, BertsVocabularyIsReadAlone) {
+  write_file(folder_ / "vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\ncat\n##s\r\nThe\n");
+  const auto ids = [&](std::string_view text) { return Tokenizer::load(folder_ / "vocab.txt").encode(text); };
+  EXPECT_EQ(ids("The cats, the"), (std::vector<int32_t>{5, 6, 7, 1, 5}));
+  const Tokenizer tokenizer = Tokenizer::load(folder_ / "vocab.txt");
+  EXPECT_TRUE(tokenizer.adds_beginning_of_text());
+  EXPECT_EQ(tokenizer.opening(), 2);
+  EXPECT_EQ(tokenizer.closing(), 3);
+  write_json(folder_ / "tokenizer_config.json", {{"do_lower_case", false}});
+  EXPECT_EQ(ids("The cats"), (std::vector<int32_t>{8, 6, 7}));
+  const auto refusal = [&](const std::string& vocabulary) -> std::string {
+    write_file(folder_ / "vocab.txt", vocabulary);
+    try {
+      ids("a");
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_NE(refusal("[PAD]\nthe\nthe\n").find("vocab.txt:3: \"the\" is there twice"), std::string::npos);
+  EXPECT_NE(refusal("[PAD]\nthe\n").find("[UNK]"), std::string::npos);
+}
+
+TEST_F(TokenizerFiles, WhatAPostProcessorPutsBehindTextsIsTheClosing) {
+  EXPECT_EQ(reload().closing(), std::nullopt);
+  document_["post_processor"] = {{"type", "RobertaProcessing"}, {"cls", {"a", 1}}, {"sep", {"b", 2}}};
+  EXPECT_EQ(reload().token(*reload().closing()), "b");
+  document_["post_processor"] = {{"type", "TemplateProcessing"},
+                                 {"single", {{{"Sequence", {{"id", "A"}, {"type_id", 0}}}}, {{"SpecialToken", {{"id", "c"}, {"type_id", 0}}}}}}};
+  EXPECT_EQ(reload().token(*reload().closing()), "c");
+  EXPECT_FALSE(reload().adds_beginning_of_text());
+  document_["post_processor"] = {{"type", "BertProcessing"}, {"cls", {"a", 1}}, {"sep", {"no such token", 2}}};
+  expect_error("no such token");
+}
+
+TEST_F(TokenizerFiles, HowMuchOfATextAModelIsGivenIsNotTheTokenizers) {
+  document_["truncation"] = {{"max_length", 5}, {"strategy", "LongestFirst"}, {"stride", 0}};
+  document_["padding"] = {{"strategy", {{"Fixed", 128}}}, {"direction", "Right"}, {"pad_id", 0}};
+  EXPECT_EQ(reload().encode(kProse), small().encode(kProse));
+}
+
 TEST_F(TokenizerFiles, AddedTokensMayLieBeyondTheVocabulary) {
   document_["added_tokens"].push_back({{"id", 295}, {"content", "<|im_end|>"}, {"special", true}});
   const Tokenizer tokenizer = reload();
@@ -290,7 +331,6 @@ TEST_F(TokenizerFiles, UnsupportedPartsAreNamed) {
   refuse("/decoder/type", "WordPiece", "ByteLevel");
   refuse("/decoder/type", "CTC", "CTC");
   refuse("/post_processor/type", "Strange", "Strange");
-  refuse("/truncation", {{"max_length", 5}}, "truncation");
 }
 
 TEST_F(TokenizerFiles, TemplatesDoNotMatter) {
