@@ -53,6 +53,7 @@ constexpr int64_t kHeldOut = 50;         // sentences of a concept, at most, on 
 constexpr int64_t kUnsteered = 256;      // samples that say what fluent is
 
 struct Plan {
+  int64_t seeds;       // of the sentences, the factorisations, the TopK dictionary and the samples
   int64_t fitted;      // sentences of a concept
   int64_t features;    // k
   int64_t iterations;
@@ -60,11 +61,12 @@ struct Plan {
   int64_t captured, trained;         // tokens of the TopK dictionary
   std::vector<int64_t> grid_features;  // k and p of further factorisations
   std::vector<double> grid_kept;
+  int64_t layers;                    // that are factorised, too
 };
 
 Plan plan_of(bool full) {
-  if (full) return {75, 100, 1000, 8, 50, 1'500'000, 5'000'000, {50, 100, 200}, {0.01, 0.05, 0.1, 1.0}};
-  return {40, 50, 300, 8, 30, 200'000, 400'000, {}, {}};
+  if (full) return {3, 75, 100, 1000, 8, 50, 1'500'000, 5'000'000, {50, 100, 200}, {0.01, 0.05, 0.1, 1.0}, 4};
+  return {1, 40, 50, 300, 8, 30, 200'000, 400'000, {}, {}, 0};
 }
 
 double mean(const std::vector<double>& values) {
@@ -146,15 +148,12 @@ void study_planted(const StudyOptions& options, StudyResult& result) {
     for (const Recovery& restart : restarts) cell["restarts"].push_back(restart.json());
     cells.push_back(std::move(cell));
   }
-  const auto claim = [&](const char* id, const char* what, double here, std::optional<double> baseline, const char* bar, bool holds) {
-    result.claims.push_back({id, what, std::nullopt, here, baseline, bar, holds});
-  };
-  claim("planted", "data sets of 5 whose planted features one factorisation finds: matched cosine >= 0.95, Jaccard >= 0.9",
-        static_cast<double>(hold), std::nullopt, ">= 4", hold >= 4);
-  claim("planted-restarts", "the same for the best of 3 beginnings by loss", static_cast<double>(best_hold), std::nullopt, ">= 5",
-        best_hold >= 5);
-  claim("planted-control", "matched cosine of that best one, against p = 1, where all units may be used", mean(cosines), mean(control),
-        ">= 0.95, baseline < 0.8", mean(cosines) >= 0.95 && mean(control) < 0.8);
+  result.claim("planted", "data sets of 5 whose planted features one factorisation finds: matched cosine >= 0.95, Jaccard >= 0.9",
+               static_cast<double>(hold), std::nullopt, ">= 4", hold >= 4);
+  result.claim("planted-restarts", "the same for the best of 3 beginnings by loss", static_cast<double>(best_hold), std::nullopt, ">= 5",
+               best_hold >= 5);
+  result.claim("planted-control", "matched cosine of that best one, against p = 1, where all units may be used", mean(cosines),
+               mean(control), ">= 0.95, baseline < 0.8", mean(cosines) >= 0.95 && mean(control) < 0.8);
   result.details["planted"] = std::move(cells);
 }
 
@@ -466,38 +465,74 @@ class Steering {
 
 // ---- The study on the shipped model ------------------------------------------------------------------------------------------------
 
+enum Method { kSnmf, kTopK, kDiffMean, kRandom, kNumMethods };
+constexpr std::array kMethodNames = {"snmf", "topk", "diffmean", "random"};
+
+/// What is measured with one seed.
+struct Figures {
+  double purity = 0.0, chance = 0.0;
+  double detection = 0.0, detection_random = 0.0;                // shares of features with S_CD > 0
+  std::array<std::vector<double>, kNumMethods> steering;         // final score of each concept
+  int64_t reachable = 0, landed = 0;
+  Json details = Json::object();
+};
+
 class Run {
  public:
-  Run(const StudyOptions& options, StudyResult& result)
+  Run(const StudyOptions& options, const Plan& plan, uint64_t seed)
       : options_(options),
-        result_(result),
-        plan_(plan_of(options.full)),
+        plan_(plan),
+        seed_(seed),
         folder_(options.work / "snmf" / (options.full ? "full" : "quick")),
-        split_(split_glosses(wordnet(options), training_text(options), plan_, options.seed)),
+        split_(split_glosses(wordnet(options), training_text(options), plan_, seed)),
         hidden_(tokens_of(split_.fitted, kHidden)),
         output_(tokens_of(split_.fitted, kOutput)),
         heldout_hidden_(tokens_of(split_.heldout, kHidden)) {
     fs::create_directories(folder_);
-    result_.details["data"] = {{"concepts", kConcepts},
-                               {"fitted_sentences", split_.fitted.texts.size()},
-                               {"fitted_tokens", hidden_.tokens()},
-                               {"judged_sentences", split_.judged.texts.size()},
-                               {"heldout_sentences", split_.heldout.texts.size()},
-                               {"site", kHidden},
-                               {"width", hidden_.activations.size(1)}};
+    figures_.details["seed"] = seed;
+    figures_.details["data"] = {{"concepts", kConcepts},
+                                {"fitted_sentences", split_.fitted.texts.size()},
+                                {"fitted_tokens", hidden_.tokens()},
+                                {"judged_sentences", split_.judged.texts.size()},
+                                {"heldout_sentences", split_.heldout.texts.size()},
+                                {"site", kHidden},
+                                {"width", hidden_.activations.size(1)}};
   }
 
-  void study_monotone() {
+  void study_monotone(StudyResult& result) const {
     note("all units kept: does the loss ever rise?");
     const SemiNmf found = semi_nmf(hidden_.activations, {.features = plan_.features, .kept = 1.0, .iterations = plan_.iterations,
-                                                         .patience = plan_.iterations, .seed = options_.seed});
+                                                         .patience = plan_.iterations, .seed = seed_});
     double rise = -INFINITY;
     for (size_t i = 1; i < found.losses.size(); ++i) rise = std::max(rise, found.losses[i] / found.losses[i - 1] - 1.0);
-    claim("monotone", fmt::format("largest relative rise of the loss in {} iterations, p = 1", found.losses.size()), rise, std::nullopt,
-          "<= 1e-6", rise <= 1e-6);
-    result_.details["all_units"] = {{"unexplained", unexplained(found)}, {"losses", found.losses}};
+    result.claim("monotone", fmt::format("largest relative rise of the loss in {} iterations, p = 1", found.losses.size()), rise,
+                 std::nullopt, "<= 1e-6", rise <= 1e-6);
+    result.details["all_units"] = {{"unexplained", unexplained(found, hidden_)}, {"losses", found.losses}};
   }
 
+  /// Other k and p, and other layers, with purity and detection of each.
+  void study_grid(StudyResult& result) const {
+    result.details["grid"] = Json::array();
+    for (const int64_t features : plan_.grid_features)
+      for (const double kept : plan_.grid_kept) result.details["grid"].push_back(cell(hidden_, heldout_hidden_, features, kept));
+    result.details["layers"] = Json::array();
+    for (int64_t layer = 0; layer < plan_.layers; ++layer) {
+      const std::string site = fmt::format("blocks.{}.mlp.act", layer);
+      Json found = cell(tokens_of(split_.fitted, site), tokens_of(split_.heldout, site), plan_.features, kKept);
+      found["site"] = site;
+      result.details["layers"].push_back(std::move(found));
+    }
+  }
+
+  Figures measure() {
+    factorise();
+    measure_purity();
+    measure_detection();
+    measure_steering();
+    return std::move(figures_);
+  }
+
+ private:
   /// Three beginnings; the factors of least loss are studied.
   void factorise() {
     Json beginnings = Json::array();
@@ -505,108 +540,85 @@ class Run {
     for (const char* const beginning : {"random", "svd", "kmeans"}) {
       note(fmt::format("factorising {} tokens, beginning {}", hidden_.tokens(), beginning));
       SemiNmf found = semi_nmf(hidden_.activations, {.features = plan_.features, .kept = kKept, .beginning = beginning,
-                                                     .iterations = plan_.iterations, .seed = options_.seed});
+                                                     .iterations = plan_.iterations, .seed = seed_});
       const std::vector<Reading> readings = read_features(found.coefficients, hidden_);
-      beginnings.push_back({{"beginning", beginning}, {"unexplained", unexplained(found)}, {"iterations", found.losses.size()},
+      beginnings.push_back({{"beginning", beginning}, {"unexplained", unexplained(found, hidden_)}, {"iterations", found.losses.size()},
                             {"best", found.best + 1}, {"reseeded", found.reseeded}, {"purity", mean_purity(readings)},
                             {"first_loss", found.losses[0]}, {"least_loss", found.losses[found.best]}});
       if (found.losses[found.best] < least) least = found.losses[found.best], factors_ = std::move(found);
     }
     readings_ = read_features(factors_.coefficients, hidden_);
-    result_.details["beginnings"] = std::move(beginnings);
+    figures_.details["beginnings"] = std::move(beginnings);
   }
 
-  void study_purity() {
-    const double chance = chance_purity(hidden_.labels, kNumConcepts, options_.seed, kLeading);
-    const double purity = mean_purity(readings_);
+  void measure_purity() {
+    figures_.chance = chance_purity(hidden_.labels, kNumConcepts, seed_, kLeading);
+    figures_.purity = mean_purity(readings_);
     const double of_random = mean_purity(read_features(cosines_with(hidden_.activations, random_directions()), hidden_));
-    claim("purity", "share of the commonest concept among a feature's 25 leading tokens, mean; baseline: 25 tokens drawn at random", purity,
-          chance, ">= 2 baseline", purity >= 2 * chance);
     Json features = Json::array();
     for (size_t i = 0; i < readings_.size(); ++i)
       features.push_back({{"feature", i}, {"concept", readings_[i].label < 0 ? Json() : Json(kConcepts[readings_[i].label])},
                           {"purity", readings_[i].purity}, {"leading", leading_tokens(static_cast<int64_t>(i))}});
-    result_.details["purity"] = {{"chance", chance}, {"random_directions", of_random}, {"features", features}};
+    figures_.details["purity"] = {{"mean", figures_.purity}, {"chance", figures_.chance}, {"random_directions", of_random},
+                                  {"features", features}};
   }
 
-  void study_detection() {
-    const Detection ours = detect(factors_.features, labels_of(readings_), heldout_hidden_, options_.seed);
+  void measure_detection() {
+    const Detection ours = detect(factors_.features, labels_of(readings_), heldout_hidden_, seed_);
     const torch::Tensor directions = random_directions();
     const Detection same = detect(directions, labels_of(read_features(cosines_with(hidden_.activations, directions), hidden_)),
-                                  heldout_hidden_, options_.seed);
-    RandomStream stream(options_.seed, "snmf/any-concept");
+                                  heldout_hidden_, seed_);
+    RandomStream stream(seed_, "snmf/any-concept");
     std::vector<int64_t> any;
     for (int64_t i = 0; i < directions.size(0); ++i) any.push_back(static_cast<int64_t>(stream.below(kNumConcepts)));
-    const Detection of_any = detect(directions, any, heldout_hidden_, options_.seed);
-    const double positive = Detection::positive(ours.scores);
-    claim("detection", "share of features with S_CD > 0 on held-out sentences; baseline: random directions read the same way",
-          positive, Detection::positive(same.scores), ">= 0.75", positive >= 0.75);
-    result_.details["detection"] = {
+    const Detection of_any = detect(directions, any, heldout_hidden_, seed_);
+    figures_.detection = Detection::positive(ours.scores);
+    figures_.detection_random = Detection::positive(same.scores);
+    figures_.details["detection"] = {
         {"snmf", ours.json()}, {"random_directions", same.json()}, {"random_directions_any_concept", of_any.json()}};
   }
 
-  void study_steering() {
+  void measure_steering() {
     const auto topk = train_top_k();
     const std::vector<Reading> latents = read_features(dense(topk->encode(output_.activations), topk->size()), output_);
     const torch::Tensor atoms = topk->atoms(), random = random_directions();
-    Steering steering(model_, plan_, split_.judged, options_.seed);
-    std::vector<double> ours, of_topk, of_mean, of_random;
-    std::array<double, 4> crossed{};  // means over concepts, in the order of the methods
+    Steering steering(model_, plan_, split_.judged, seed_);
+    std::array<double, kNumMethods> crossed{};  // means over concepts
     Json cells = Json::array();
     Progress progress("steer", kNumConcepts, "concepts");
     for (int64_t label = 0; label < kNumConcepts; ++label) {
       const int64_t feature = best_for(readings_, label), latent = best_for(latents, label);
-      const Steered by_feature = steering.steer(kHidden, unit(factors_.features[feature]), label);
-      const Steered by_latent = steering.steer(kOutput, unit(atoms[latent]), label);
-      const Steered by_mean = steering.steer(kOutput, difference_of_means(label), label);
-      const Steered by_random = steering.steer(kHidden, unit(random[label % random.size(0)]), label);
-      ours.push_back(by_feature.score);
-      of_topk.push_back(by_latent.score);
-      of_mean.push_back(by_mean.score);
-      of_random.push_back(by_random.score);
-      const std::array methods = {&by_feature, &by_latent, &by_mean, &by_random};
-      for (size_t i = 0; i < methods.size(); ++i) crossed[i] += methods[i]->crossed / static_cast<double>(kNumConcepts);
-      cells.push_back({{"concept", kConcepts[label]}, {"feature", feature}, {"feature_share", readings_[feature].shares[label]},
-                       {"latent", latent}, {"latent_share", latents[latent].shares[label]}, {"snmf", by_feature.json()},
-                       {"topk", by_latent.json()}, {"diffmean", by_mean.json()}, {"random", by_random.json()}});
+      Json cell = {{"concept", kConcepts[label]}, {"feature", feature}, {"feature_share", readings_[feature].shares[label]},
+                   {"latent", latent}, {"latent_share", latents[latent].shares[label]}};
+      const auto steer = [&](Method method, const char* site, const torch::Tensor& direction) {
+        const Steered steered = steering.steer(site, unit(direction), label);
+        figures_.steering[method].push_back(steered.score);
+        crossed[method] += steered.crossed / static_cast<double>(kNumConcepts);
+        cell[kMethodNames[method]] = steered.json();
+      };
+      steer(kSnmf, kHidden, factors_.features[feature]);
+      steer(kTopK, kOutput, atoms[latent]);
+      steer(kDiffMean, kOutput, difference_of_means(label));
+      steer(kRandom, kHidden, random[label % random.size(0)]);
+      cells.push_back(std::move(cell));
       progress.update(label + 1);
     }
-    const double p_topk = paired_bootstrap_p(ours, of_topk, options_.seed), p_random = paired_bootstrap_p(ours, of_random, options_.seed);
-    const double here = mean(ours);
-    claim("steering-topk", "final score of steering at equal KL, mean over concepts, against the TopK latent of the same concept", here,
-          mean(of_topk), ">= 1.2 baseline, p < 0.05", here >= 1.2 * mean(of_topk) && p_topk < 0.05);
-    claim("steering-random", "the same against random sparse directions", here, mean(of_random), "> baseline, p < 0.05",
-          here > mean(of_random) && p_random < 0.05);
-    claim("steering-diffmean", "the same against the difference of means, which knows the labels", here, mean(of_mean), ">= 0.9 baseline",
-          here >= 0.9 * mean(of_mean));
-    const double landed = static_cast<double>(steering.landed()) / static_cast<double>(std::max<int64_t>(1, steering.reachable()));
-    claim("bisection", "share of reachable KL targets that the search meets within 0.01 nats", landed, std::nullopt, ">= 0.9",
-          landed >= 0.9);
-    result_.details["steering"] = {{"p_topk", p_topk}, {"p_random", p_random},
-                                   {"p_diffmean", paired_bootstrap_p(ours, of_mean, options_.seed)},
-                                   {"crossed_snmf", crossed[0]}, {"crossed_topk", crossed[1]},
-                                   {"crossed_diffmean", crossed[2]}, {"crossed_random", crossed[3]},
-                                   {"concepts", cells}, {"judges", steering.judges(split_.fitted)}};
-    result_.details["bisection"] = {{"asked", steering.asked()}, {"reachable", steering.reachable()}, {"landed", steering.landed()}};
+    figures_.reachable = steering.reachable();
+    figures_.landed = steering.landed();
+    Json& details = figures_.details["steering"];
+    for (size_t i = 0; i < kNumMethods; ++i)
+      details[kMethodNames[i]] = {{"score", mean(figures_.steering[i])}, {"crossed", crossed[i]}};
+    details["concepts"] = std::move(cells);
+    details["judges"] = steering.judges(split_.fitted);
+    figures_.details["bisection"] = {{"asked", steering.asked()}, {"reachable", steering.reachable()}, {"landed", steering.landed()}};
   }
 
-  /// Other k and p, with purity and detection of each.
-  void study_grid() {
-    Json cells = Json::array();
-    for (const int64_t features : plan_.grid_features)
-      for (const double kept : plan_.grid_kept) {
-        note(fmt::format("factorising with k = {}, p = {}", features, kept));
-        const SemiNmf found = semi_nmf(hidden_.activations, {.features = features, .kept = kept, .iterations = 200, .seed = options_.seed});
-        const std::vector<Reading> readings = read_features(found.coefficients, hidden_);
-        cells.push_back({{"features", features}, {"kept", kept}, {"unexplained", unexplained(found)}, {"purity", mean_purity(readings)},
-                         {"detection", detect(found.features, labels_of(readings), heldout_hidden_, options_.seed).json()}});
-      }
-    result_.details["grid"] = std::move(cells);
-  }
-
- private:
-  void claim(const char* id, const std::string& what, double here, std::optional<double> baseline, const char* bar, bool holds) {
-    result_.claims.push_back({id, what, std::nullopt, here, baseline, bar, holds});
+  Json cell(const LabelledTokens& fitted, const LabelledTokens& heldout, int64_t features, double kept) const {
+    note(fmt::format("factorising with k = {}, p = {}", features, kept));
+    const SemiNmf found = semi_nmf(fitted.activations, {.features = features, .kept = kept, .iterations = 200, .seed = seed_});
+    const std::vector<Reading> readings = read_features(found.coefficients, fitted);
+    return {{"features", features}, {"kept", kept}, {"unexplained", unexplained(found, fitted)}, {"purity", mean_purity(readings)},
+            {"detection", detect(found.features, labels_of(readings), heldout, seed_).json()}};
   }
 
   static fs::path wordnet(const StudyOptions& options) {
@@ -622,18 +634,18 @@ class Run {
     return text;
   }
 
-  LabelledTokens tokens_of(const Sentences& sentences, const char* site) const {
+  LabelledTokens tokens_of(const Sentences& sentences, const std::string& site) const {
     return label_tokens(model_, sentences.texts, sentences.labels, site);
   }
 
-  double unexplained(const SemiNmf& found) const {
-    return found.losses[found.best] / hidden_.activations.square().sum(torch::kDouble).item<double>();
+  static double unexplained(const SemiNmf& found, const LabelledTokens& tokens) {
+    return found.losses[found.best] / tokens.activations.square().sum(torch::kDouble).item<double>();
   }
 
   torch::Tensor random_directions() const {
     const int64_t width = hidden_.activations.size(1);
     const auto units = static_cast<int64_t>(std::ceil(kKept * static_cast<double>(width)));
-    return random_sparse_directions(plan_.features, width, units, options_.seed);
+    return random_sparse_directions(plan_.features, width, units, seed_);
   }
 
   Json leading_tokens(int64_t feature) const {
@@ -646,7 +658,7 @@ class Run {
 
   torch::Tensor difference_of_means(int64_t label) const {
     const torch::Tensor of_label = torch::tensor(output_.labels, torch::kInt64) == label;
-    return unit(output_.activations.index({of_label}).mean(0) - output_.activations.index({~of_label}).mean(0));
+    return output_.activations.index({of_label}).mean(0) - output_.activations.index({~of_label}).mean(0);
   }
 
   static torch::Tensor dense(const SparseCodes& codes, int64_t latents) {
@@ -657,7 +669,7 @@ class Run {
   }
 
   std::shared_ptr<Dictionary> train_top_k() const {
-    const fs::path out = folder_ / "topk";
+    const fs::path out = folder_ / fmt::format("topk-seed{}", seed_);
     if (!fs::exists(out / "config.json")) {
       CaptureOptions capture_options;
       capture_options.site = kOutput;
@@ -668,7 +680,7 @@ class Run {
       training.latents = 2048;
       training.k = 16;
       training.tokens = plan_.trained;
-      training.seed = options_.seed;
+      training.seed = seed_;
       training.resume = true;
       train_dictionary(ActivationStore::open(folder_ / "activations"), training, out);
     }
@@ -676,29 +688,81 @@ class Run {
   }
 
   const StudyOptions& options_;
-  StudyResult& result_;
-  Plan plan_;
+  const Plan& plan_;
+  uint64_t seed_;
   fs::path folder_;
   LanguageModel model_ = LanguageModel::load("models/english");
   Split split_;
   LabelledTokens hidden_, output_, heldout_hidden_;
   SemiNmf factors_;
   std::vector<Reading> readings_;
+  Figures figures_;
 };
+
+// ---- Claims over all seeds ---------------------------------------------------------------------------------------------------------
+
+template <class Take>
+double mean_of(const std::vector<Figures>& seeds, const Take& take) {
+  std::vector<double> values;
+  for (const Figures& figures : seeds) values.push_back(take(figures));
+  return mean(values);
+}
+
+/// Of each concept, the mean over seeds: seeds share the concepts, so that concepts are what the bootstrap may draw.
+std::vector<double> steering_by_concept(const std::vector<Figures>& seeds, Method method) {
+  std::vector<double> scores(kNumConcepts);
+  for (int64_t label = 0; label < kNumConcepts; ++label)
+    scores[label] = mean_of(seeds, [&](const Figures& figures) { return figures.steering[method][label]; });
+  return scores;
+}
+
+void claim_all(const std::vector<Figures>& seeds, uint64_t seed, StudyResult& result) {
+  const double purity = mean_of(seeds, [](const Figures& figures) { return figures.purity; });
+  const double chance = mean_of(seeds, [](const Figures& figures) { return figures.chance; });
+  result.claim("purity", "share of the commonest concept among a feature's 25 leading tokens, mean; baseline: 25 tokens drawn at random",
+               purity, chance, ">= 2 baseline", purity >= 2 * chance);
+  const double detection = mean_of(seeds, [](const Figures& figures) { return figures.detection; });
+  result.claim("detection", "share of features with S_CD > 0 on held-out sentences; baseline: random directions read the same way",
+               detection, mean_of(seeds, [](const Figures& figures) { return figures.detection_random; }), ">= 0.75", detection >= 0.75);
+  std::array<std::vector<double>, kNumMethods> scores;
+  std::array<double, kNumMethods> means, p;
+  for (size_t i = 0; i < kNumMethods; ++i) {
+    scores[i] = steering_by_concept(seeds, static_cast<Method>(i));
+    means[i] = mean(scores[i]);
+    p[i] = paired_bootstrap_p(scores[kSnmf], scores[i], seed);
+  }
+  const double here = means[kSnmf];
+  result.claim("steering-topk", "final score of steering at equal KL, mean over concepts, against the TopK latent of the same concept", here,
+               means[kTopK], ">= 1.2 baseline, p < 0.05", here >= 1.2 * means[kTopK] && p[kTopK] < 0.05);
+  result.claim("steering-random", "the same against random sparse directions", here, means[kRandom], "> baseline, p < 0.05",
+               here > means[kRandom] && p[kRandom] < 0.05);
+  result.claim("steering-diffmean", "the same against the difference of means, which knows the labels", here, means[kDiffMean],
+               ">= 0.9 baseline", here >= 0.9 * means[kDiffMean]);
+  int64_t reachable = 0, landed = 0;
+  for (const Figures& figures : seeds) reachable += figures.reachable, landed += figures.landed;
+  const double share = static_cast<double>(landed) / static_cast<double>(std::max<int64_t>(1, reachable));
+  result.claim("bisection", "share of reachable KL targets that the search meets within 0.01 nats", share, std::nullopt, ">= 0.9",
+               share >= 0.9);
+  result.details["steering"] = {{"p_topk", p[kTopK]}, {"p_random", p[kRandom]}, {"p_diffmean", p[kDiffMean]}};
+}
 
 }  // namespace
 
 StudyResult run_snmf(const StudyOptions& options) {
+  const Plan plan = plan_of(options.full);
   StudyResult result;
   result.details = Json::object();
   study_planted(options, result);
-  Run run(options, result);
-  run.study_monotone();
-  run.factorise();
-  run.study_purity();
-  run.study_detection();
-  run.study_steering();
-  run.study_grid();
+  std::vector<Figures> seeds;
+  for (int64_t i = 0; i < plan.seeds; ++i) {
+    note(fmt::format("seed {} of {}", i + 1, plan.seeds));
+    Run run(options, plan, options.seed + i);
+    if (i == 0) run.study_monotone(result);
+    if (i == 0) run.study_grid(result);
+    seeds.push_back(run.measure());
+    result.details["seeds"].push_back(seeds.back().details);
+  }
+  claim_all(seeds, options.seed, result);
   return result;
 }
 

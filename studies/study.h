@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "sememe/base/json.h"
@@ -34,6 +35,11 @@ struct StudyOptions {
 struct StudyResult {
   std::vector<Claim> claims;
   Json details;  ///< every cell of every table, for whoever wants to recompute the claims
+
+  /// Adds one that the paper gives no comparable figure for.
+  void claim(std::string id, std::string what, double here, std::optional<double> baseline, std::string bar, bool holds) {
+    claims.push_back({std::move(id), std::move(what), std::nullopt, here, baseline, std::move(bar), holds});
+  }
 };
 
 struct Study {

@@ -392,7 +392,9 @@ LatentDescription measured(int64_t latent) {
   description.promoted = {{" cat", 2.5}};
   description.suppressed = {{" dog", -1.5}};
   description.nearest = {{1, 0.5}};
-  description.examples = {{"top", 4.0, {"the", " cat"}, {0.0, 4.0}, 1}};
+  description.examples = {{"top", 4.0, {"the", " cat"}, {0.0, 4.0}, 1},
+                          {"50%", 3.0, {"a", " cat"}, {0.5, 3.0}, 1},
+                          {"25%", 2.0, {"cat"}, {2.0}, 0}};
   return description;
 }
 
@@ -411,13 +413,33 @@ TEST_F(Interchange, NeuronpediaGetsWhatWasMeasuredAndNoWordOfItsOwn) {
   Json feature = first[7];
   EXPECT_NEAR(feature["vector"][2].get<float>(), parts.weights.decoder[7][2].item<float>(), 1e-6);
   feature.erase("vector");
+  const Json activations = feature["activations"];
+  EXPECT_EQ(activations[0], (Json{{"tokens", {"the", " cat"}}, {"values", {0.0, 4.0}}, {"maxValue", 4.0}, {"maxValueTokenIndex", 1},
+                                  {"minValue", 0.0}, {"binMin", -1.0}, {"binMax", 4.0}, {"binContains", -1.0},
+                                  {"qualifyingTokenIndex", 1}}));
   EXPECT_EQ(feature, (Json{{"modelId", "english"}, {"layer", "blocks.5.hook_resid_post"}, {"hookName", "blocks.5.hook_resid_post"},
                            {"index", "7"}, {"hasVector", true}, {"maxActApprox", 4.0}, {"frac_nonzero", 0.03},
                            {"pos_str", {" cat"}}, {"pos_values", {2.5}}, {"neg_str", {" dog"}}, {"neg_values", {-1.5}},
                            {"freq_hist_data_bar_heights", {5, 1}}, {"freq_hist_data_bar_values", {1.0, 3.0}},
                            {"topkCosSimIndices", {1}}, {"topkCosSimValues", {0.5}},
-                           {"activations", {{{"tokens", {"the", " cat"}}, {"values", {0.0, 4.0}}, {"maxValue", 4.0},
-                                             {"maxValueTokenIndex", 1}, {"minValue", 0.0}}}}}));
+                           {"activations", activations}}));
+}
+
+TEST_F(Interchange, NeuronpediaGetsTheIntervalInWhichAnExampleLies) {
+  fs::create_directory(folder_ / "description");
+  std::string lines;
+  for (int64_t latent = 0; latent < 3; ++latent) lines += measured(latent).to_json().dump() + "\n";
+  write_file(folder_ / "description" / "latents.jsonl", lines);
+  write_dictionary(*put_together(random_parts("relu", 3, 3)), "neuronpedia", folder_ / "n", {.description = folder_ / "description"});
+  const Json activations = gzipped_lines(folder_ / "n" / "features" / "batch-0.jsonl.gz")[0]["activations"];
+  ASSERT_EQ(activations.size(), 3u);
+  EXPECT_EQ(activations[1]["binMin"], 2.0);  // (2, 4] holds one of 6 firings, which are 3 % of all tokens
+  EXPECT_EQ(activations[1]["binMax"], 4.0);
+  EXPECT_NEAR(activations[1]["binContains"].get<double>(), 0.03 / 6, 1e-12);
+  EXPECT_EQ(activations[2]["binMin"], 0.0);  // an upper bound belongs to its interval
+  EXPECT_EQ(activations[2]["binMax"], 2.0);
+  // Tokens at which it does not fire lie in the lowest.
+  EXPECT_NEAR(activations[2]["binContains"].get<double>(), 0.97 + 0.03 * 5 / 6, 1e-12);
 }
 
 TEST_F(Interchange, ADescriptionOfAnotherDictionaryIsRefused) {

@@ -4,6 +4,7 @@
 #include <zlib.h>
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 #include <utility>
 
@@ -53,10 +54,27 @@ Json listed(const List& list, const Take& take) {
   return values;
 }
 
-Json activation_of(const Example& example) {
+/// Where an example's activation lies, as SAEDashboard notes it: the bounds of its interval and the share of all tokens therein, zeros
+/// counted in the lowest. Strongest examples stand in no interval: -1, and the maximum as the upper bound.
+struct Interval {
+  double low = -1.0, high = 0.0, share = -1.0;
+};
+
+Interval interval_of(const Example& example, const LatentDescription& latent) {
+  const auto bins = static_cast<int64_t>(latent.histogram.size());
+  if (example.group == "top" || bins == 0 || latent.firings == 0) return {-1.0, latent.maximum, -1.0};
+  const double width = latent.maximum / static_cast<double>(bins);
+  const int64_t bin = std::clamp<int64_t>(static_cast<int64_t>(std::ceil(example.activation / width)) - 1, 0, bins - 1);
+  const double share = latent.density * static_cast<double>(latent.histogram[bin]) / static_cast<double>(latent.firings);
+  return {width * static_cast<double>(bin), width * static_cast<double>(bin + 1), bin == 0 ? share + 1.0 - latent.density : share};
+}
+
+Json activation_of(const Example& example, const LatentDescription& latent) {
   const auto least = std::min_element(example.activations.begin(), example.activations.end());
+  const Interval interval = interval_of(example, latent);
   return {{"tokens", example.parts}, {"values", example.activations}, {"maxValue", example.activation},
-          {"maxValueTokenIndex", example.peak}, {"minValue", least == example.activations.end() ? 0.0 : *least}};
+          {"maxValueTokenIndex", example.peak}, {"minValue", least == example.activations.end() ? 0.0 : *least},
+          {"binMin", interval.low}, {"binMax", interval.high}, {"binContains", interval.share}, {"qualifyingTokenIndex", example.peak}};
 }
 
 void add_description(const LatentDescription& latent, Json& feature) {
@@ -75,7 +93,7 @@ void add_description(const LatentDescription& latent, Json& feature) {
   feature["freq_hist_data_bar_values"] = centres;
   feature["topkCosSimIndices"] = listed(latent.nearest, [](const NearLatent& near) { return near.latent; });
   feature["topkCosSimValues"] = listed(latent.nearest, [](const NearLatent& near) { return near.cosine; });
-  feature["activations"] = listed(latent.examples, activation_of);
+  feature["activations"] = listed(latent.examples, [&](const Example& example) { return activation_of(example, latent); });
 }
 
 /// Model and source as Neuronpedia names them if SAELens' config said, "gpt2-small/8-res-jb"; else model and site.
