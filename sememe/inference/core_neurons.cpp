@@ -4,7 +4,6 @@
 #include <bit>
 #include <cmath>
 #include <functional>
-#include <limits>
 
 #include "sememe/base/error.h"
 
@@ -17,19 +16,19 @@ constexpr int64_t kBins = 1 << (31 - kBinShift);
 
 size_t bin_of(float value) { return std::bit_cast<uint32_t>(value) >> kBinShift; }
 
-/// What each neuron is ranked by, zero where it is not positive; of a NaN too, which the logits will tell of.
-void take_values(const InputRows& rows, int64_t token, RankBy rank_by, float* values) {
-  const float* const product = rows.values + token * rows.stride;
-  const float* const from = rank_by == RankBy::kGate && rows.gate != nullptr ? rows.gate + token * rows.stride : product;
-  if (rank_by == RankBy::kAbsoluteProduct)
-    for (int64_t i = 0; i < rows.width; ++i) values[i] = std::abs(from[i]) > 0.0f ? std::abs(from[i]) : 0.0f;
-  else
-    for (int64_t i = 0; i < rows.width; ++i) values[i] = from[i] > 0.0f ? from[i] : 0.0f;
+/// What a token's neurons are ranked by, before the choice of positive ones.
+const float* ranked(const InputRows& rows, int64_t token, RankBy rank_by) {
+  const float* const from = rank_by == RankBy::kGate && rows.gate != nullptr ? rows.gate : rows.values;
+  return from + token * rows.stride;
 }
 
-int64_t positives(const float* values, int64_t width) {
+/// How many there are that are positive, or of any size but zero. A NaN is none, which the logits will tell of.
+int64_t positives(const float* row, int64_t width, RankBy rank_by) {
   int32_t count = 0;
-  for (int64_t i = 0; i < width; ++i) count += values[i] > 0.0f;
+  if (rank_by == RankBy::kAbsoluteProduct)
+    for (int64_t i = 0; i < width; ++i) count += std::abs(row[i]) > 0.0f;
+  else
+    for (int64_t i = 0; i < width; ++i) count += row[i] > 0.0f;
   return count;
 }
 
@@ -55,7 +54,7 @@ CoreNeurons::CoreNeurons(const TransformerConfig& config, const CoreNeuronOption
     own.layers.resize(config.layers);
     for (int64_t layer = layers.first; layer <= layers.last; ++layer)
       own.layers[layer] = {std::vector<int32_t>(config.feed_forward_width), std::vector<int64_t>(config.feed_forward_width)};
-    own.values.resize(config.feed_forward_width);
+    own.values.reserve(config.feed_forward_width), own.neurons.reserve(config.feed_forward_width);
     own.candidates.reserve(config.feed_forward_width);
     own.histogram.resize(kBins);
   }
@@ -71,19 +70,30 @@ void CoreNeurons::clear() {
   }
 }
 
-/// The `number`-th largest of own.values, none of which is negative; the least positive float if so many are not positive.
-float CoreNeurons::least_of_core(Own& own, int64_t width, int64_t number) const {
+/// Which neurons are positive, with their values.
+void CoreNeurons::take_positives(const float* row, int64_t width, Own& own) const {
+  size_t count = 0;
+  own.values.resize(width), own.neurons.resize(width);
+  for (int64_t i = 0; i < width; ++i) {
+    const float value = options_.rank_by == RankBy::kAbsoluteProduct ? std::abs(row[i]) : row[i];
+    own.values[count] = value, own.neurons[count] = static_cast<int32_t>(i);
+    count += value > 0.0f;
+  }
+  own.values.resize(count), own.neurons.resize(count);
+}
+
+/// The `number`-th largest of own.values, of which there are at least so many.
+float CoreNeurons::least_of_core(Own& own, int64_t number) const {
   std::fill(own.histogram.begin(), own.histogram.end(), 0);
-  for (int64_t i = 0; i < width; ++i) ++own.histogram[bin_of(own.values[i])];
+  for (const float value : own.values) ++own.histogram[bin_of(value)];
   int64_t above = 0, bin = kBins - 1;
   for (; bin > 0 && above + own.histogram[bin] < number; --bin) above += own.histogram[bin];
   own.candidates.clear();
-  for (int64_t i = 0; i < width; ++i)
-    if (static_cast<int64_t>(bin_of(own.values[i])) == bin) own.candidates.push_back(own.values[i]);
+  for (const float value : own.values)
+    if (static_cast<int64_t>(bin_of(value)) == bin) own.candidates.push_back(value);
   const auto wanted = own.candidates.begin() + (number - above - 1);
-  if (wanted >= own.candidates.end()) return std::numeric_limits<float>::denorm_min();
   std::nth_element(own.candidates.begin(), wanted, own.candidates.end(), std::greater<>());
-  return std::max(*wanted, std::numeric_limits<float>::denorm_min());
+  return *wanted;
 }
 
 void CoreNeurons::visit(const InputRows& rows, int64_t first, int64_t last, int thread, int) {
@@ -91,21 +101,18 @@ void CoreNeurons::visit(const InputRows& rows, int64_t first, int64_t last, int 
   Layer& layer = own.layers[rows.layer];
   if (rows.layer == layers_.first) own.tokens += last - first;
   int64_t all = 0;
-  for (int64_t t = 0; !options_.own_number && t < rows.tokens; ++t) {
-    take_values(rows, t, options_.rank_by, own.values.data());
-    all += positives(own.values.data(), rows.width);
-  }
+  for (int64_t t = 0; !options_.own_number && t < rows.tokens; ++t) all += positives(ranked(rows, t, options_.rank_by), rows.width, options_.rank_by);
   for (int64_t t = first; t < last; ++t) {
-    take_values(rows, t, options_.rank_by, own.values.data());
-    const double positive = options_.own_number ? static_cast<double>(positives(own.values.data(), rows.width))
-                                                : static_cast<double>(all) / static_cast<double>(rows.tokens);
+    take_positives(ranked(rows, t, options_.rank_by), rows.width, own);
+    const auto there = static_cast<int64_t>(own.values.size());
+    if (there == 0) continue;
+    const double positive = options_.own_number ? static_cast<double>(there) : static_cast<double>(all) / static_cast<double>(rows.tokens);
     const auto number = static_cast<int64_t>(options_.token_share * positive);
-    if (positive == 0.0) continue;
-    const float least = least_of_core(own, rows.width, std::max<int64_t>(number, 1));
-    for (int64_t i = 0; i < rows.width; ++i) {
+    const float least = number > there ? 0.0f : least_of_core(own, std::max<int64_t>(number, 1));
+    for (int64_t i = 0; i < there; ++i) {
       if (own.values[i] < least) continue;
-      ++layer.counts[i];
-      layer.sums[i] += static_cast<int64_t>(std::min(own.values[i], 0x1p30f) * 0x1p16f);
+      ++layer.counts[own.neurons[i]];
+      layer.sums[own.neurons[i]] += static_cast<int64_t>(std::min(own.values[i], 0x1p30f) * 0x1p16f);
     }
   }
 }

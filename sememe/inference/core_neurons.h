@@ -61,11 +61,12 @@ class CoreNeurons : public InputVisitor {
   };
   struct alignas(64) Own {
     std::vector<Layer> layers;
-    std::vector<float> values, candidates;
-    std::vector<int32_t> histogram;
+    std::vector<float> values, candidates;  ///< of the token at hand: the positive ones, and of these those of one bin
+    std::vector<int32_t> neurons, histogram;  ///< whose values they are; values by size
     int64_t tokens = 0;
   };
-  float least_of_core(Own& own, int64_t width, int64_t number) const;
+  void take_positives(const float* row, int64_t width, Own& own) const;
+  float least_of_core(Own& own, int64_t number) const;
   /// The first `most` of the ranking, in its order or in any.
   std::vector<int32_t> leading(int64_t layer, size_t most, bool ordered) const;
 
