@@ -47,12 +47,17 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command.add_flag("--float32", options.float32, "Run a .gguf file in float32 rather than in its own precision, which is faster");
+  add_tokenizer_option(command, options.tokenizer);
+}
+
+void add_tokenizer_option(CLI::App& command, std::filesystem::path& tokenizer) {
+  command.add_option("--tokenizer", tokenizer, "Of a llama2.c checkpoint (.bin), which has none; by default tokenizer.bin beside it");
 }
 
 LanguageModel load_on(const ModelOptions& options, const CommonOptions& common, bool gradients) {
   const bool float32 = options.float32 || gradients || common.device != "cpu";
   const bool engine = !float32 && (options.engine || options.path.extension() == ".gguf");
-  LanguageModel model = LanguageModel::load(options.path, engine ? Precision::kFile : Precision::kFloat32);
+  LanguageModel model = LanguageModel::load(options.path, engine ? Precision::kFile : Precision::kFloat32, options.tokenizer);
   if (gradients && !options.float32 && options.path.extension() == ".gguf")
     note("gradients are wanted: the model runs in float32 rather than in its own precision");
   if (options.context > model.network->config().context)

@@ -35,14 +35,16 @@ void apply(const CommonOptions& options);
 
 /// A language model and how it is to run.
 struct ModelOptions {
-  std::filesystem::path path;
+  std::filesystem::path path, tokenizer;
   int64_t context = 0;
   bool float32 = false;
   bool engine = false;  ///< a folder runs in the quantised engine too
 };
 
-/// --context and --float32.
+/// --context, --float32 and --tokenizer.
 void add_model_options(CLI::App& command, ModelOptions& options);
+/// --tokenizer alone.
+void add_tokenizer_option(CLI::App& command, std::filesystem::path& tokenizer);
 
 /// The model, on the device of the options. A GGUF file's runs in the file's own precision, unless float32, a device or gradients are wanted.
 /// @throws Error as LanguageModel::load
@@ -84,8 +86,9 @@ Interventions load_interventions(const InterventionOptions& options, const Netwo
 Json add_interventions(const InterventionOptions& options, LanguageModel& model);
 
 void add_model_commands(CLI::App& program);
-/// This into the group that add_model_commands() makes.
+/// These into the group that add_model_commands() makes.
 void add_embed_command(CLI::App& model);
+void add_import_command(CLI::App& model);
 void add_capture_command(CLI::App& program);
 void add_dictionary_commands(CLI::App& program);
 /// These into the group that add_dictionary_commands() makes.

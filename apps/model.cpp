@@ -146,15 +146,17 @@ void show_gguf(const fs::path& path, const fs::path& json) {
 
 struct ShowModel {
   CommonOptions common;
-  fs::path folder;
+  fs::path folder, tokenizer;
 
   void run() const {
     apply(common);
     if (folder.extension() == ".gguf") return show_gguf(folder, common.json);
     if (is_encoder_folder(folder)) return show_encoder();
-    const LanguageModel model = LanguageModel::load(folder);
+    const LanguageModel model = LanguageModel::load(folder, Precision::kFloat32, tokenizer);
     const TransformerConfig& config = model.network->config();
-    const Json info = described(*model.network, model.tokenizer);
+    const bool in_folder = fs::is_directory(folder);
+    const Json info = described(in_folder ? read_json(folder / "config.json") : config_to_json(config, model.tokenizer, torch::kFloat32),
+                                *model.network, model.tokenizer);
     if (!common.json.empty()) write_json(common.json, info);
     fmt::print("{}: {}, {} parameters\n", folder.string(), info.at("model_type").get<std::string>(),
                parameter_count(*model.network));
@@ -167,7 +169,7 @@ struct ShowModel {
   void show_encoder() const {
     const SentenceEncoder encoder = SentenceEncoder::load(folder);
     const EncoderConfig& config = encoder.network->config();
-    Json info = described(*encoder.network, encoder.tokenizer);
+    Json info = described(read_json(folder / "config.json"), *encoder.network, encoder.tokenizer);
     info["embedding"] = encoder.pooling.description();
     info["context"] = encoder.text_context();
     if (!common.json.empty()) write_json(common.json, info);
@@ -179,8 +181,7 @@ struct ShowModel {
   }
 
   /// The config.json with what is counted.
-  Json described(const Network& network, const Tokenizer& tokenizer) const {
-    Json info = read_json(folder / "config.json");
+  static Json described(Json info, const Network& network, const Tokenizer& tokenizer) {
     info.erase("torch_dtype");
     info["parameters"] = parameter_count(network);
     info["tokenizer_size"] = tokenizer.size();
@@ -335,7 +336,8 @@ void add_info(CLI::App& group) {
   auto work = std::make_shared<ShowModel>();
   CLI::App* const command = add_command(group, "info", "Show a model's shape and its sites, or what a GGUF file holds",
                                         "sememe model info models/english");
-  command->add_option("folder", work->folder, "The model's folder, or a .gguf file")->required();
+  command->add_option("folder", work->folder, "The folder of a language model or encoder, a .gguf file or a llama2.c checkpoint (.bin)")->required();
+  add_tokenizer_option(*command, work->tokenizer);
   add_common_options(*command, work->common);
   command->callback([work] { work->run(); });
 }
@@ -344,7 +346,7 @@ void add_evaluate(CLI::App& group) {
   auto work = std::make_shared<EvaluateModel>();
   CLI::App* const command = add_command(group, "evaluate", "Measure how well a model predicts a text",
                                         "sememe model evaluate models/english --text book.txt --json result.json");
-  command->add_option("folder", work->options.path, "The model's folder, or its .gguf file")->required();
+  command->add_option("folder", work->options.path, "The model's folder, its .gguf file or a llama2.c checkpoint (.bin)")->required();
   add_model_options(*command, work->options);
   command->add_option("--text", work->text, "The text: .txt, .jsonl, plain or compressed")->required();
   command->add_option("--tokens", work->tokens, "Stop after about this many tokens; 0 reads all")
@@ -361,7 +363,8 @@ void add_generate(CLI::App& group) {
   auto work = std::make_shared<GenerateText>();
   CLI::App* const command = add_command(group, "generate", "Continue a text",
                                         "sememe model generate models/english --prompt 'The sea is' --tokens 40");
-  command->add_option("folder", work->model_options.path, "The model's folder, or its .gguf file")->required();
+  command->add_option("folder", work->model_options.path, "The model's folder, its .gguf file or a llama2.c checkpoint (.bin)")->required();
+  add_tokenizer_option(*command, work->model_options.tokenizer);
   command->add_flag("--float32", work->model_options.float32, "Run a .gguf file in float32 rather than in its own precision, which is faster");
   CLI::Option* const prompt = command->add_option("--prompt", work->prompt, "The text to continue");
   CLI::Option* const prompts =
@@ -401,6 +404,7 @@ void add_model_commands(CLI::App& program) {
   add_generate(*group);
   add_sparsity_commands(*group);
   add_embed_command(*group);
+  add_import_command(*group);
 }
 
 }  // namespace sememe

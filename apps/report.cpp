@@ -18,8 +18,7 @@ struct ReportCommand {
     ReportSources sources = find_report_sources(run_folder);
     sources.cards = cards;
     if (!model.empty()) {
-      if (!std::filesystem::is_directory(model) && !(model.extension() == ".gguf" && std::filesystem::exists(model)))
-        fail("{}: is no folder of a language model, nor a .gguf file", model.string());
+      if (!std::filesystem::exists(model)) fail("{}: there is no such folder or file of a language model", model.string());
       sources.model = model;
     }
     const Json data = report_data(sources);

@@ -38,7 +38,7 @@ LayerRange layers_of(const std::string& text) {
 
 QuantizedNetwork& engine_of(const LanguageModel& model) {
   const auto network = std::dynamic_pointer_cast<QuantizedNetwork>(model.network);
-  if (network == nullptr) fail_usage("neurons are left out by the quantised engine only; leave out --float32 and --device");
+  if (network == nullptr) fail_usage("neurons are left out by the quantised engine only, which runs .gguf files and folders; leave out --float32 and --device");
   return *network;
 }
 

@@ -22,6 +22,10 @@ void read_rotated_part(const Json& json, const char* key, TransformerConfig& con
 
 }  // namespace
 
+double rotated_part(const TransformerConfig& config) {
+  return static_cast<double>(rotated_width(config)) / static_cast<double>(config.head_width);
+}
+
 void read_rope_object(const Json& rope, TransformerConfig& config, const std::string& where) {
   const auto type = json_member_or<std::string>(rope, "rope_type", json_member_or<std::string>(rope, "type", "default", where), where);
   RotaryScaling& scaling = config.rotary_scaling;
@@ -63,6 +67,22 @@ FeedForward feed_forward_member(const Json& json, const char* key, const char* f
   if (!gated && name == "gelu") return FeedForward::kGeluErf;
   if (!gated && name == "relu") return FeedForward::kRelu;
   fail("{}: \"{}\" is \"{}\", which is not supported", where, key, shown(name));
+}
+
+const char* feed_forward_name(FeedForward function) {
+  switch (function) {
+    case FeedForward::kGelu: return "gelu_new";
+    case FeedForward::kGeluErf: return "gelu";
+    case FeedForward::kRelu: return "relu";
+    case FeedForward::kGatedSilu: return "silu";
+    case FeedForward::kGatedGelu: return "gelu_pytorch_tanh";
+  }
+  fail("the transformer's feed_forward is {}, which is none of those there are", static_cast<int>(function));
+}
+
+void write_layer_types(const TransformerConfig& config, Json& json) {
+  json["layer_types"] = Json::array();
+  for (int64_t i = 0; i < config.layers; ++i) json["layer_types"].push_back(is_local(config, i) ? "sliding_attention" : "full_attention");
 }
 
 void read_rotary(const Json& json, TransformerConfig& config, std::string_view where, const char* base_key, const char* part_key, double part) {

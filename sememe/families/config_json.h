@@ -22,11 +22,20 @@ void only(const Json& json, const char* key, std::initializer_list<Json> values,
 /// The member `key` that names the MLP's function, as Hugging Face's libraries do.
 FeedForward feed_forward_member(const Json& json, const char* key, const char* fallback, bool gated, std::string_view where);
 
+/// The name that feed_forward_member reads.
+const char* feed_forward_name(FeedForward function);
+
+/// Writes "layer_types". @param config with local layers, or without
+void write_layer_types(const TransformerConfig& config, Json& json);
+
 /// How positions turn: rope_theta, rope_scaling, rope_parameters and partial_rotary_factor, of files old and new.
 /// @param base_key, part_key the family's own names for rope_theta and partial_rotary_factor in old files
 /// @param part               of each head's width, where the file does not say
 void read_rotary(const Json& json, TransformerConfig& config, std::string_view where, const char* base_key = "rope_theta",
                  const char* part_key = "partial_rotary_factor", double part = 1.0);
+
+/// How much of each head's width is rotated.
+double rotated_part(const TransformerConfig& config);
 
 /// One object of rope_scaling or rope_parameters.
 void read_rope_object(const Json& rope, TransformerConfig& config, const std::string& where);

@@ -197,12 +197,20 @@ ModelDescription describe_gguf(const GgufFile& file) {
   return description;
 }
 
+ModelDescription describe_llama2c(const Llama2cFile& file) {
+  ModelDescription description{llama2c_config(file), {}};
+  check(description.config, file.path().string());
+  description.places = expand(description.config, llama2c_names(description.config));
+  return description;
+}
+
 WrittenFolder describe_written(const TransformerConfig& config) {
-  for (const Family& family : families())
+  std::vector<std::string> written;
+  for (const Family& family : families()) {
     if (holds(family, config)) return {family.to_json(config), expand(config, family.folder_names(config))};
-  fail(
-      "this transformer is neither Llama's kind (RMS norm, rotary positions, gated SiLU) nor GPT-2's (layer norm, learned positions, "
-      "GELU, biases, as many key_value_heads as heads), so no folder format holds it");
+    if (family.to_json) written.push_back(family.name);
+  }
+  fail("this transformer cannot be written as a folder: it is none that the config.json of {} can say", fmt::join(written, ", "));
 }
 
 ParameterShapes::ParameterShapes(const TransformerConfig& config) {

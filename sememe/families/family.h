@@ -13,6 +13,7 @@
 #include "sememe/families/transformer_config.h"
 #include "sememe/families/weight_files.h"
 #include "sememe/formats/gguf.h"
+#include "sememe/formats/llama2c.h"
 
 namespace sememe {
 
@@ -21,7 +22,7 @@ struct TensorPlace {
   enum class Rows {
     kStacked,  ///< those of the first parameter, then those of the next
     kByHead,   ///< those of the first head of each parameter, then those of the next head (GPT-NeoX's fused queries, keys and values)
-    kPairs     ///< of one parameter, the two rows of each head that rotary positions turn stand side by side (GGUF's Llama)
+    kPairs     ///< of one parameter, the two rows of each head that rotary positions turn stand side by side (GGUF's and llama2.c's Llama)
   };
   std::string tensor;
   std::vector<std::string> parameters;
@@ -45,6 +46,10 @@ ModelDescription describe_folder(const WeightFiles& files);
 /// Reads the metadata of a GGUF file. Each tensor is used, and of its shape.
 /// @throws Error as describe_folder
 ModelDescription describe_gguf(const GgufFile& file);
+
+/// Reads the sizes of a llama2.c checkpoint.
+/// @throws Error as describe_folder
+ModelDescription describe_llama2c(const Llama2cFile& file);
 
 /// A config.json by itself. @param where names it in an error
 TransformerConfig config_from_json(const Json& config_json, std::string_view where);

@@ -31,6 +31,13 @@ TensorNames llama_folder_names(const TransformerConfig& config);
 /// The names that llama.cpp gives to what nearly all architectures have.
 TensorNames common_gguf_names(const TransformerConfig& config);
 
+/// Of a checkpoint of llama2.c, which is none of Hugging Face's nor GGUF.
+TransformerConfig llama2c_config(const Llama2cFile& file);
+TensorNames llama2c_names(const TransformerConfig& config);
+
+/// Llama's config.json, for families whose own differs by a few keys.
+Json llama_to_json(const TransformerConfig& config);
+
 /// The row of `names` for the parameter, to say more about it.
 TensorPlace& row_of(TensorNames& names, std::string_view parameter);
 

@@ -1,5 +1,6 @@
 // Gemma 2 (Gemma Team 2024) and the text models of Gemma 3 (2025).
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -89,6 +90,37 @@ TransformerConfig gemma3_from_json(const Json& json, std::string_view where) {
   return config;
 }
 
+/// What attention divides by, squared: a whole number where that gives the scale back.
+double query_scalar(const TransformerConfig& config) {
+  const double scale = attention_scale(config), scalar = 1.0 / (scale * scale);
+  return 1.0 / std::sqrt(std::round(scalar)) == scale ? std::round(scalar) : scalar;
+}
+
+/// Of both.
+Json to_json(const TransformerConfig& config, const char* type, const char* architecture) {
+  Json json = llama_to_json(config);
+  json["model_type"] = type;
+  json["architectures"] = {architecture};
+  json["hidden_activation"] = "gelu_pytorch_tanh";
+  for (const char* const key : {"hidden_act", "mlp_bias"}) json.erase(key);
+  json["attention_bias"] = false;
+  const double scalar = query_scalar(config);
+  json["query_pre_attn_scalar"] = scalar == std::round(scalar) ? Json(static_cast<int64_t>(scalar)) : Json(scalar);
+  json["attn_logit_softcapping"] = config.attention_softcap == 0 ? Json(nullptr) : Json(config.attention_softcap);
+  json["final_logit_softcapping"] = config.final_softcap == 0 ? Json(nullptr) : Json(config.final_softcap);
+  json["sliding_window"] = std::max<int64_t>(config.window, 1);
+  write_layer_types(config, json);
+  return json;
+}
+
+Json gemma2_to_json(const TransformerConfig& config) { return to_json(config, "gemma2", "Gemma2ForCausalLM"); }
+
+Json gemma3_to_json(const TransformerConfig& config) {
+  Json json = to_json(config, "gemma3_text", "Gemma3ForCausalLM");
+  json["rope_local_base_freq"] = config.local_rotary_base;
+  return json;
+}
+
 /// Folders store what the norms' weights are above 1, and have a norm behind attention under the name of Llama's before the MLP.
 TensorNames folder_names(const TransformerConfig& config) {
   TensorNames names = llama_folder_names(config);
@@ -147,6 +179,7 @@ Family gemma2() {
           .folder_names = folder_names,
           .prefix = "model.",
           .ignored = {".rotary_emb.inv_freq", "lm_head.weight"},
+          .to_json = gemma2_to_json,
           .architecture = "gemma2",
           .from_gguf = gemma2_from_gguf,
           .gguf_names = common_gguf_names};
@@ -157,6 +190,7 @@ Family gemma3() {
   family.name = "gemma3_text";
   family.architecture = "gemma3";
   family.from_json = gemma3_from_json;
+  family.to_json = gemma3_to_json;
   family.from_gguf = gemma3_from_gguf;
   return family;
 }

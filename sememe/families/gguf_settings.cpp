@@ -1,12 +1,32 @@
 #include "sememe/families/gguf_settings.h"
 
 #include <algorithm>
+#include <cmath>
+#include <optional>
 #include <variant>
 
 #include "sememe/base/error.h"
 #include "sememe/formats/shown.h"
 
 namespace sememe {
+
+namespace {
+
+/// Llama 3.1 and later, whose files have the divisors that its rule makes of a factor, the largest of them. Said by the rule, they can be
+/// written to a config.json.
+std::optional<RotaryScaling> llama3_scaling(const TransformerConfig& config) {
+  TransformerConfig ruled = config, plain = config;
+  const std::vector<float>& divisors = config.rotary_scaling.divisors;
+  if (divisors.empty()) return std::nullopt;
+  ruled.rotary_scaling = {.kind = RotaryScaling::Kind::kLlama3, .factor = *std::max_element(divisors.begin(), divisors.end()), .divisors = {}};
+  plain.rotary_scaling = {};
+  const std::vector<double> slow = rotary_frequencies(ruled, false), fast = rotary_frequencies(plain, false);
+  for (size_t i = 0; i < divisors.size(); ++i)
+    if (!(std::abs(fast[i] / slow[i] / divisors[i] - 1) < 1e-5)) return std::nullopt;
+  return ruled.rotary_scaling;
+}
+
+}  // namespace
 
 int64_t GgufSettings::size(const char* key) const {
   const int64_t size = file_.integer(full(key));
@@ -60,6 +80,7 @@ void GgufSettings::read_rotary(TransformerConfig& config) const {
          fmt::join(divisors.shape, ", "), shown(type), rotated / 2);
   config.rotary_scaling.kind = RotaryScaling::Kind::kDivisors;
   config.rotary_scaling.divisors = dequantize(divisors);
+  if (const std::optional<RotaryScaling> known = llama3_scaling(config)) config.rotary_scaling = *known;
 }
 
 }  // namespace sememe

@@ -44,9 +44,6 @@ TensorNames folder_names(const TransformerConfig&) {
 }
 
 Json to_json(const TransformerConfig& config) {
-  const char* const function = config.feed_forward == FeedForward::kRelu      ? "relu"
-                               : config.feed_forward == FeedForward::kGeluErf ? "gelu"
-                                                                              : "gelu_new";
   return {{"model_type", "gpt2"},
           {"architectures", {"GPT2LMHeadModel"}},
           {"vocab_size", config.vocabulary},
@@ -55,7 +52,7 @@ Json to_json(const TransformerConfig& config) {
           {"n_layer", config.layers},
           {"n_head", config.heads},
           {"n_inner", config.feed_forward_width},
-          {"activation_function", function},
+          {"activation_function", feed_forward_name(config.feed_forward)},
           {"layer_norm_epsilon", config.norm_epsilon},
           {"tie_word_embeddings", config.tied_head}};
 }

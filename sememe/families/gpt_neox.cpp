@@ -28,6 +28,24 @@ TransformerConfig from_json(const Json& json, std::string_view where) {
   return config;
 }
 
+Json to_json(const TransformerConfig& config) {
+  return {{"model_type", "gpt_neox"},
+          {"architectures", {"GPTNeoXForCausalLM"}},
+          {"vocab_size", config.vocabulary},
+          {"max_position_embeddings", config.context},
+          {"hidden_size", config.width},
+          {"num_hidden_layers", config.layers},
+          {"num_attention_heads", config.heads},
+          {"intermediate_size", config.feed_forward_width},
+          {"hidden_act", feed_forward_name(config.feed_forward)},
+          {"layer_norm_eps", config.norm_epsilon},
+          {"rotary_emb_base", config.rotary_base},
+          {"rotary_pct", rotated_part(config)},
+          {"use_parallel_residual", config.residual == Residual::kParallel},
+          {"attention_bias", true},
+          {"tie_word_embeddings", config.tied_head}};
+}
+
 TensorNames folder_names(const TransformerConfig& config) {
   return {{"gpt_neox.embed_in", {"embedding"}},
           {"gpt_neox.layers.{}.input_layernorm", {"block{}.attention_norm"}},
@@ -70,6 +88,7 @@ Family gpt_neox() {
           .folder_names = folder_names,
           .prefix = "gpt_neox.",
           .ignored = {".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq", "embed_out.weight"},
+          .to_json = to_json,
           .architecture = "gptneox",
           .from_gguf = from_gguf,
           .gguf_names = gguf_names};

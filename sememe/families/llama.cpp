@@ -42,7 +42,26 @@ const char* activation_name(FeedForward kind) {
   return kind == FeedForward::kGatedRelu ? "relu" : "silu";
 }
 
-Json to_json(const TransformerConfig& config) {
+TransformerConfig from_gguf(const GgufFile& file) {
+  const GgufSettings settings(file);
+  const TransformerConfig config = settings.common("attention.layer_norm_rms_epsilon");
+  settings.only("attention.sliding_window", 0);
+  settings.only("rope.dimension_count", config.head_width);  // pairs of rows are those of whole heads
+  return config;
+}
+
+TensorNames gguf_names(const TransformerConfig& config) {
+  TensorNames names = common_gguf_names(config);
+  for (const auto& [parameter, heads] : {std::pair{"block{}.query", config.heads}, {"block{}.key", config.key_value_heads}}) {
+    row_of(names, parameter).rows = TensorPlace::Rows::kPairs;
+    row_of(names, parameter).heads = heads;
+  }
+  return names;
+}
+
+}  // namespace
+
+Json llama_to_json(const TransformerConfig& config) {
   Json json = {{"model_type", "llama"},
                {"architectures", {"LlamaForCausalLM"}},
                {"vocab_size", config.vocabulary},
@@ -70,25 +89,6 @@ Json to_json(const TransformerConfig& config) {
   return json;
 }
 
-TransformerConfig from_gguf(const GgufFile& file) {
-  const GgufSettings settings(file);
-  const TransformerConfig config = settings.common("attention.layer_norm_rms_epsilon");
-  settings.only("attention.sliding_window", 0);
-  settings.only("rope.dimension_count", config.head_width);  // pairs of rows are those of whole heads
-  return config;
-}
-
-TensorNames gguf_names(const TransformerConfig& config) {
-  TensorNames names = common_gguf_names(config);
-  for (const auto& [parameter, heads] : {std::pair{"block{}.query", config.heads}, {"block{}.key", config.key_value_heads}}) {
-    row_of(names, parameter).rows = TensorPlace::Rows::kPairs;
-    row_of(names, parameter).heads = heads;
-  }
-  return names;
-}
-
-}  // namespace
-
 TensorNames llama_folder_names(const TransformerConfig&) {
   return {{"model.embed_tokens", {"embedding"}},
           {"model.layers.{}.input_layernorm", {"block{}.attention_norm"}},
@@ -112,7 +112,7 @@ Family llama() {
           .folder_names = llama_folder_names,
           .prefix = "model.",
           .ignored = {".rotary_emb.inv_freq", "lm_head.weight"},
-          .to_json = to_json,
+          .to_json = llama_to_json,
           .architecture = "llama",
           .from_gguf = from_gguf,
           .gguf_names = gguf_names};

@@ -25,6 +25,24 @@ TransformerConfig from_json(const Json& json, std::string_view where) {
   return config;
 }
 
+Json to_json(const TransformerConfig& config) {
+  return {{"model_type", "phi"},
+          {"architectures", {"PhiForCausalLM"}},
+          {"vocab_size", config.vocabulary},
+          {"max_position_embeddings", config.context},
+          {"hidden_size", config.width},
+          {"num_hidden_layers", config.layers},
+          {"num_attention_heads", config.heads},
+          {"num_key_value_heads", config.key_value_heads},
+          {"intermediate_size", config.feed_forward_width},
+          {"hidden_act", feed_forward_name(config.feed_forward)},
+          {"layer_norm_eps", config.norm_epsilon},
+          {"rope_theta", config.rotary_base},
+          {"partial_rotary_factor", rotated_part(config)},
+          {"qk_layernorm", false},
+          {"tie_word_embeddings", config.tied_head}};
+}
+
 TensorNames folder_names(const TransformerConfig&) {
   return {{"model.embed_tokens", {"embedding"}},
           {"model.layers.{}.input_layernorm", {"block{}.attention_norm"}},
@@ -75,6 +93,7 @@ Family phi() {
           .folder_names = folder_names,
           .prefix = "model.",
           .ignored = {".rotary_emb.inv_freq", "lm_head.weight"},
+          .to_json = to_json,
           .architecture = "phi2",
           .from_gguf = from_gguf,
           .gguf_names = common_gguf_names};

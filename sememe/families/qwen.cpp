@@ -36,6 +36,27 @@ TransformerConfig qwen3_from_json(const Json& json, std::string_view where) {
   return config;
 }
 
+/// Of both.
+Json to_json(const TransformerConfig& config, const char* type, const char* architecture) {
+  Json json = llama_to_json(config);
+  json["model_type"] = type;
+  json["architectures"] = {architecture};
+  json["attention_bias"] = false;  // of the output's matrix
+  json.erase("mlp_bias");
+  write_layer_types(config, json);
+  json["use_sliding_window"] = config.window > 0;
+  json["sliding_window"] = config.window > 0 ? Json(config.window) : Json(nullptr);
+  return json;
+}
+
+Json qwen2_to_json(const TransformerConfig& config) {
+  Json json = to_json(config, "qwen2", "Qwen2ForCausalLM");
+  json.erase("attention_bias");
+  return json;
+}
+
+Json qwen3_to_json(const TransformerConfig& config) { return to_json(config, "qwen3", "Qwen3ForCausalLM"); }
+
 TransformerConfig qwen2_from_gguf(const GgufFile& file) {
   TransformerConfig config = GgufSettings(file).common("attention.layer_norm_rms_epsilon");
   config.qkv_bias = true;
@@ -56,6 +77,7 @@ Family qwen2() {
           .folder_names = llama_folder_names,
           .prefix = "model.",
           .ignored = {".rotary_emb.inv_freq", "lm_head.weight"},
+          .to_json = qwen2_to_json,
           .architecture = "qwen2",
           .from_gguf = qwen2_from_gguf,
           .gguf_names = common_gguf_names};
@@ -65,6 +87,7 @@ Family qwen3() {
   Family family = qwen2();
   family.name = family.architecture = "qwen3";
   family.from_json = qwen3_from_json;
+  family.to_json = qwen3_to_json;
   family.from_gguf = qwen3_from_gguf;
   return family;
 }

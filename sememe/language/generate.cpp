@@ -135,7 +135,7 @@ std::vector<std::vector<int32_t>> generate_samples(const LanguageModel& model, c
 void generate_many(const LanguageModel& model, const std::vector<std::string>& prompts, const GenerateOptions& options, int64_t at_once,
                    const std::function<void(size_t prompt, const std::string& text)>& on_text) {
   const auto network = std::dynamic_pointer_cast<QuantizedNetwork>(model.network);
-  if (network == nullptr) fail_usage("many prompts at once run on the quantised engine only; leave out --float32 and --device");
+  if (network == nullptr) fail_usage("many prompts at once run on the quantised engine only, which runs .gguf files and folders; leave out --float32 and --device");
   ContinuousDecoder decoder(network->engine(), at_once, model.tokenizer.size());
   const std::vector<int32_t>& ends = model.tokenizer.ends();
   const std::function<void(std::string_view)> nobody;

@@ -4,6 +4,7 @@
 #include "sememe/base/files.h"
 #include "sememe/base/memory.h"
 #include "sememe/language/gguf_model.h"
+#include "sememe/language/llama2c_model.h"
 #include "sememe/language/quantized_network.h"
 #include "sememe/network/tensors.h"
 
@@ -61,14 +62,23 @@ void place_weight(const TensorPlace& place, torch::Tensor whole, const Parameter
 Json config_to_json(const TransformerConfig& config, const Tokenizer& tokenizer, torch::ScalarType weights) {
   Json json = describe_written(config).config_json;
   json["torch_dtype"] = weights == torch::kFloat16 ? "float16" : "float32";
-  json["bos_token_id"] = json["eos_token_id"] = tokenizer.end_of_text();
+  const int32_t end = tokenizer.end_of_text();
+  json["bos_token_id"] = tokenizer.beginning_of_text().value_or(end);
+  json["eos_token_id"] = end;
+  std::vector<int32_t> ends = tokenizer.ends();
+  if (std::erase(ends, end); ends.empty()) return json;
+  ends.insert(ends.begin(), end);
+  json["eos_token_id"] = ends;
   return json;
 }
 
-LanguageModel LanguageModel::load(const std::filesystem::path& folder, Precision precision) {
+LanguageModel LanguageModel::load(const std::filesystem::path& folder, Precision precision, const std::filesystem::path& tokenizer) {
+  if (folder.extension() == ".bin") return load_llama2c(folder, tokenizer);
+  if (!tokenizer.empty()) fail_usage("--tokenizer: {} has a tokenizer of its own; only a llama2.c checkpoint (.bin) has none", folder.string());
   if (folder.extension() == ".gguf") return load_gguf(folder, precision);
   if (!std::filesystem::is_directory(folder))
-    fail("{}: there is no such folder; give one that holds config.json, model.safetensors and tokenizer.json, or a .gguf file", folder.string());
+    fail("{}: there is no such folder; give one that holds config.json, model.safetensors and tokenizer.json, a .gguf file, or llama2.c's .bin",
+         folder.string());
   const std::filesystem::path place = folder / "config.json";
   if (!std::filesystem::exists(place)) read_json(place);  // says so, rather than that the weights are missing
   const std::shared_ptr<DecoderNetwork> network = precision == Precision::kFile ? std::make_shared<QuantizedNetwork>(folder) : load_transformer(folder);
@@ -89,12 +99,14 @@ void LanguageModel::write_files(const std::filesystem::path& target, torch::Scal
   for (const TensorPlace& place : describe_written(network->config()).places) {
     const torch::Tensor whole = weight_at(place, shapes, parameters).to(torch::kCPU, weights);
     if (!torch::isfinite(whole).all().item<bool>())
-      fail("the weight \"{}\" holds a NaN or a value too large for {}", place.tensor, c10::toString(weights));
+      fail("the weight \"{}\" holds a NaN or a value too large for {}{}", place.tensor, c10::toString(weights),
+           weights == torch::kFloat16 ? "; save float32 instead" : "");
     tensors.emplace_back(place.tensor, whole);
   }
   save_tensors(target / "model.safetensors", tensors, {{"format", "pt"}});
   write_json(target / "config.json", config_to_json(network->config(), tokenizer, weights));
   tokenizer.save(target / "tokenizer.json");
+  tokenizer.save_settings(target);
 }
 
 void LanguageModel::save(const std::filesystem::path& target, torch::ScalarType weights) const {

@@ -27,24 +27,27 @@ enum class Precision {
 struct LanguageModel {
   std::shared_ptr<DecoderNetwork> network;
   Tokenizer tokenizer;
-  std::filesystem::path folder;
+  std::filesystem::path folder;  ///< or the file
   int64_t context = 0;  ///< tokens of a context where text is cut into contexts; 0: see text_context()
 
   /// `context`, or the network's own, but at most 1,024: longer ones cost much and say little more about what tokens mean.
   int64_t text_context() const { return std::min(context > 0 ? context : int64_t{1024}, network->config().context); }
 
-  /// Reads a bundle, a Hugging Face folder or a GGUF file of a family that sememe/families knows; a folder's weights become float32.
-  /// @throws Error naming the file and key that is missing, malformed or not supported
-  static LanguageModel load(const std::filesystem::path& folder, Precision precision = Precision::kFloat32);
+  /// Reads a bundle, a Hugging Face folder, a GGUF file of a family that sememe/families knows, or a checkpoint of llama2.c (.bin); all
+  /// but GGUF's weights become float32.
+  /// @param tokenizer of a checkpoint, which holds none; empty takes the tokenizer.bin beside it
+  /// @throws Error naming the file and key that is missing, malformed or not supported; UsageError if a tokenizer is given for what has one
+  static LanguageModel load(const std::filesystem::path& path, Precision precision = Precision::kFloat32,
+                            const std::filesystem::path& tokenizer = {});
   /// Writes the folder, whole or not at all, in Hugging Face's names so that `transformers` loads it.
   /// @param weights element type of the weights on disk: float32 or float16
-  /// @throws Error if the network is of neither family, or runs in a file's own precision
+  /// @throws Error if no family's folder holds the network, or it runs in a file's own precision
   void save(const std::filesystem::path& folder, torch::ScalarType weights = torch::kFloat32) const;
   /// As save, into a folder that exists, file by file.
   void write_files(const std::filesystem::path& folder, torch::ScalarType weights = torch::kFloat32) const;
 };
 
-/// Hugging Face's config.json of a network. @throws Error if it is of neither family
+/// Hugging Face's config.json of a network. @throws Error as describe_written
 Json config_to_json(const TransformerConfig& config, const Tokenizer& tokenizer, torch::ScalarType weights);
 
 /// Copies a file's tensor, in float32, into the parameters that are in it.

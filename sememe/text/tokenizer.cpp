@@ -12,6 +12,8 @@
 #include "sememe/text/tokenizer_file.h"
 #include "sememe/text/tokenizer_gguf.h"
 #include "sememe/text/tokenizer_json.h"
+#include "sememe/text/tokenizer_llama2c.h"
+#include "sememe/text/tokenizer_settings.h"
 #include "sememe/text/unigram.h"
 #include "sememe/text/word_cache.h"
 #include "sememe/text/word_piece.h"
@@ -178,6 +180,7 @@ void Tokenizer::Model::encode_piece(std::string_view piece, bool is_start, const
 }
 
 Tokenizer Tokenizer::load(const std::filesystem::path& path) {
+  if (path.extension() == ".bin") return of_llama2c(path);
   Tokenizer tokenizer;
   tokenizer.model_ = std::make_shared<const Model>(load_tokenizer_file(path));
   return tokenizer;
@@ -186,6 +189,12 @@ Tokenizer Tokenizer::load(const std::filesystem::path& path) {
 Tokenizer Tokenizer::of_gguf(const GgufFile& file) {
   Tokenizer tokenizer;
   tokenizer.model_ = std::make_shared<const Model>(tokenizer_file_of(file));
+  return tokenizer;
+}
+
+Tokenizer Tokenizer::of_llama2c(const std::filesystem::path& path) {
+  Tokenizer tokenizer;
+  tokenizer.model_ = std::make_shared<const Model>(tokenizer_file_of_llama2c(path));
   return tokenizer;
 }
 
@@ -198,6 +207,10 @@ Tokenizer Tokenizer::train(const std::function<std::optional<std::string>()>& ne
 
 void Tokenizer::save(const std::filesystem::path& path) const {
   write_json(path, tokenizer_json(model_->file));
+}
+
+void Tokenizer::save_settings(const std::filesystem::path& folder) const {
+  if (const Json settings = settings_json(model_->file); !settings.empty()) write_json(folder / "tokenizer_config.json", settings);
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text, Specials specials) const {

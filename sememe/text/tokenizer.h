@@ -27,13 +27,16 @@ class Tokenizer {
     kAsTokens,  ///< they become the tokens: for prompts that a chat template made
   };
 
-  /// Reads tokenizer.json, the folder that holds it, GPT-2's vocab.json with merges.txt beside it, or BERT's vocab.txt; and what tokenizer_config.json,
+  /// Reads tokenizer.json, the folder that holds it, GPT-2's vocab.json with merges.txt beside it, BERT's vocab.txt or llama2.c's tokenizer.bin; and what tokenizer_config.json,
   /// generation_config.json and config.json in the same folder say of the beginning and the end of texts.
   /// @throws Error naming the file and the part that is missing, malformed or not supported
   static Tokenizer load(const std::filesystem::path& path);
 
   /// The tokenizer inside a GGUF file. @throws Error naming the file and the key that is missing, malformed or not supported
   static Tokenizer of_gguf(const GgufFile& file);
+
+  /// The tokenizer.bin that lies beside a checkpoint of llama2.c. @throws Error naming the file and the token that is malformed
+  static Tokenizer of_llama2c(const std::filesystem::path& path);
 
   /// Learns merges from the texts that `next` yields until it yields nothing. `vocabulary` counts the 256 bytes and
   /// "<|endoftext|>", which gets id 0.
@@ -42,6 +45,9 @@ class Tokenizer {
 
   /// Writes a tokenizer.json.
   void save(const std::filesystem::path& path) const;
+  /// Writes what a tokenizer.json cannot say, of the beginning and the end of texts and of chats, as the folder's tokenizer_config.json;
+  /// nothing where nothing is known.
+  void save_settings(const std::filesystem::path& folder) const;
 
   /// Ids of `text`, which may hold any bytes, without what the model wants before it. A byte that the vocabulary has no token for, as some
   /// published ones have none for rare control characters, is left out, as PyPI's `tokenizers` does, or becomes the unknown token.

@@ -77,6 +77,12 @@ void read_parts(TokenizerFile& file, const std::string& where);
 /// A document with a byte-level model, GPT-2's splitting rule and nothing else, to be changed and given to read_parts().
 Json byte_level_document();
 
+/// A document with SentencePiece's merges: spaces are U+2581, and one stands before a text where `space_first`.
+Json sentence_piece_document(bool space_first);
+
+/// Makes a post-processor in `file.document` that puts `file.beginning` before each text.
+void put_before_texts(TokenizerFile& file);
+
 /// `file` as a tokenizer.json.
 Json tokenizer_json(const TokenizerFile& file);
 

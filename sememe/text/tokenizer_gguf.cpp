@@ -81,15 +81,7 @@ TokenizerFile Reader::read() {
         "\"bert\" (WordPiece) are supported",
         where_, shown(kind));
   }
-  if (file_.adds_beginning) {
-    const std::string& name = file_.tokens[*file_.beginning].name;
-    const Json token = {{"SpecialToken", {{"id", name}, {"type_id", 0}}}};
-    const auto text = [](const char* id, int type) { return Json{{"Sequence", {{"id", id}, {"type_id", type}}}}; };
-    file_.document["post_processor"] = {{"type", "TemplateProcessing"},
-                                        {"single", {token, text("A", 0)}},
-                                        {"pair", {token, text("A", 0), text("B", 1)}},
-                                        {"special_tokens", {{name, {{"id", name}, {"ids", {*file_.beginning}}, {"tokens", {name}}}}}}};
-  }
+  if (file_.adds_beginning) put_before_texts(file_);
   read_parts(file_, where_);
   read_ends();
   if (gguf_.has_key("tokenizer.chat_template")) file_.chat_template = gguf_.text("tokenizer.chat_template");
@@ -213,16 +205,14 @@ void Reader::read_sentence_piece(bool unigram) {
            kLongest);
   if (gguf_.has_key("tokenizer.ggml.precompiled_charsmap"))
     fail("{}: tokenizer.ggml.precompiled_charsmap, a compiled normaliser of texts, is not supported", where_);
+  file_.document = sentence_piece_document(prefix);
   Json steps = Json::array();
   if (flag("tokenizer.ggml.remove_extra_whitespaces", false)) {
     steps.push_back({{"type", "Strip"}, {"strip_left", true}, {"strip_right", true}});
     steps.push_back({{"type", "Replace"}, {"pattern", {{"Regex", " {2,}"}}}, {"content", " "}});
   }
-  if (prefix) steps.push_back({{"type", "Prepend"}, {"prepend", kMetaspace}});
-  steps.push_back({{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", kMetaspace}});
-  Json decoders = {
-      {{"type", "Replace"}, {"pattern", {{"String", kMetaspace}}}, {"content", " "}}, {{"type", "ByteFallback"}}, {{"type", "Fuse"}}};
-  if (prefix) decoders.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
+  Json& all_steps = file_.document["normalizer"]["normalizers"];
+  all_steps.insert(all_steps.begin(), steps.begin(), steps.end());
   const bool bytes = std::any_of(file_.tokens.begin(), file_.tokens.end(),
                                  [](const TokenizerFile::Token& token) { return token.type == TokenType::kByte; });
   Json model = {{"type", unigram ? "Unigram" : "BPE"}, {"byte_fallback", bytes}};
@@ -237,14 +227,7 @@ void Reader::read_sentence_piece(bool unigram) {
     model["fuse_unk"] = true;
     file_.merges = merges_of_scores(file_.tokens);
   }
-  file_.document = {{"version", "1.0"},
-                    {"truncation", nullptr},
-                    {"padding", nullptr},
-                    {"normalizer", {{"type", "Sequence"}, {"normalizers", std::move(steps)}}},
-                    {"pre_tokenizer", nullptr},
-                    {"post_processor", nullptr},
-                    {"decoder", {{"type", "Sequence"}, {"decoders", std::move(decoders)}}},
-                    {"model", std::move(model)}};
+  file_.document["model"] = std::move(model);
   // A unigram model weighs user-defined tokens by itself.
   add_tokens(!unigram, true);
   file_.beginning = id_at("tokenizer.ggml.bos_token_id");

@@ -281,6 +281,34 @@ Json tokenizer_json(const TokenizerFile& file) {
   return document;
 }
 
+Json sentence_piece_document(bool space_first) {
+  constexpr const char* kMetaspace = "\xE2\x96\x81";
+  Json steps = Json::array();
+  if (space_first) steps.push_back({{"type", "Prepend"}, {"prepend", kMetaspace}});
+  steps.push_back({{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", kMetaspace}});
+  Json decoders = {
+      {{"type", "Replace"}, {"pattern", {{"String", kMetaspace}}}, {"content", " "}}, {{"type", "ByteFallback"}}, {{"type", "Fuse"}}};
+  if (space_first) decoders.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
+  return {{"version", "1.0"},
+          {"truncation", nullptr},
+          {"padding", nullptr},
+          {"normalizer", {{"type", "Sequence"}, {"normalizers", std::move(steps)}}},
+          {"pre_tokenizer", nullptr},
+          {"post_processor", nullptr},
+          {"decoder", {{"type", "Sequence"}, {"decoders", std::move(decoders)}}},
+          {"model", {{"type", "BPE"}, {"unk_token", nullptr}, {"fuse_unk", true}, {"byte_fallback", false}}}};
+}
+
+void put_before_texts(TokenizerFile& file) {
+  const std::string& name = file.tokens[*file.beginning].name;
+  const Json token = {{"SpecialToken", {{"id", name}, {"type_id", 0}}}};
+  const auto text = [](const char* id, int type) { return Json{{"Sequence", {{"id", id}, {"type_id", type}}}}; };
+  file.document["post_processor"] = {{"type", "TemplateProcessing"},
+                                     {"single", {token, text("A", 0)}},
+                                     {"pair", {token, text("A", 0), text("B", 1)}},
+                                     {"special_tokens", {{name, {{"id", name}, {"ids", {*file.beginning}}, {"tokens", {name}}}}}}};
+}
+
 TokenizerFile load_tokenizer_file(const std::filesystem::path& path) {
   if (std::filesystem::is_directory(path)) {
     const std::filesystem::path whole = path / "tokenizer.json", words = path / "vocab.txt";

@@ -80,4 +80,14 @@ void read_settings(TokenizerFile& file, const std::filesystem::path& folder) {
     file.chat_template = read_file(jinja);
 }
 
+Json settings_json(const TokenizerFile& file) {
+  Json settings = Json::object();
+  if (file.beginning) settings["bos_token"] = file.tokens[*file.beginning].name;
+  if (file.beginning) settings["add_bos_token"] = file.adds_beginning;
+  if (file.end) settings["eos_token"] = file.tokens[*file.end].name;
+  if (!file.chat_template.empty()) settings["chat_template"] = file.chat_template;
+  if (!settings.empty()) settings["tokenizer_class"] = "PreTrainedTokenizerFast";  // which takes tokenizer.json as it is
+  return settings;
+}
+
 }  // namespace sememe

@@ -11,4 +11,7 @@ namespace sememe {
 /// @throws Error naming the file and the key that is malformed or names no token
 void read_settings(TokenizerFile& file, const std::filesystem::path& folder);
 
+/// What read_settings reads, as a tokenizer_config.json; empty where there is nothing to say.
+Json settings_json(const TokenizerFile& file);
+
 }  // namespace sememe

@@ -141,6 +141,8 @@ def make_gguf_models():
         "gguf-q4_1": (llama_for_gguf(num_key_value_heads=1, rope_parameters={"rope_type": "default", "rope_theta": 77.0}), types.Q4_1, "gpt-2"),
         "gguf-head-16": (llama_for_gguf(head_dim=16, rms_norm_eps=1e-3), types.BF16, "smollm"),
         "gguf-llama-3": (llama_for_gguf(rope_parameters=LLAMA3_ROPE), types.F32, "gpt-2"),
+        "gguf-llama-3.1": (llama_for_gguf(rope_parameters={**LLAMA3_ROPE, "rope_theta": 500000.0, "original_max_position_embeddings": 8192}),
+                           types.F32, "gpt-2"),
         "gguf-llama-linear": (llama_for_gguf(rope_parameters={"rope_type": "linear", "factor": 2.5, "rope_theta": 10000.0}), types.F16, "gpt-2"),
         "gguf-qwen2": (other_for_gguf(t.Qwen2Config), types.Q8_0, "gpt-2"),
         "gguf-qwen3": (other_for_gguf(t.Qwen3Config, tie_word_embeddings=True), types.F32, "gpt-2"),
@@ -388,10 +390,10 @@ def check_main_job(comparison, sememe, model, work):
 
 
 def is_written(name):
-    """Divisors of frequencies have no key in a config.json."""
+    """Divisors of frequencies have no key in a config.json, unless they are those of Llama 3.1 and later."""
     if name.startswith("gguf-"):
-        return not name.startswith(("gguf-qwen", "gguf-gemma", "gguf-gpt-neox", "gguf-phi")) and name != "gguf-llama-3"
-    return name.startswith(("gpt2", "llama")) or name in ("mistral-unlimited", "phi-3", "phi-3-wide")
+        return name != "gguf-llama-3"
+    return not name.startswith(("mistral", "opt", "phi-3")) or name in ("mistral-unlimited", "phi-3", "phi-3-wide")
 
 
 def round_weights(model):
