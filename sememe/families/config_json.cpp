@@ -76,6 +76,7 @@ const char* feed_forward_name(FeedForward function) {
     case FeedForward::kRelu: return "relu";
     case FeedForward::kGatedSilu: return "silu";
     case FeedForward::kGatedGelu: return "gelu_pytorch_tanh";
+    case FeedForward::kGatedRelu: return "relu";
   }
   fail("the transformer's feed_forward is {}, which is none of those there are", static_cast<int>(function));
 }

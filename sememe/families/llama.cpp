@@ -37,11 +37,6 @@ TransformerConfig mistral_from_json(const Json& json, std::string_view where) {
   return config;
 }
 
-const char* activation_name(FeedForward kind) {
-  if (kind == FeedForward::kGatedGelu) return "gelu_pytorch_tanh";
-  return kind == FeedForward::kGatedRelu ? "relu" : "silu";
-}
-
 TransformerConfig from_gguf(const GgufFile& file) {
   const GgufSettings settings(file);
   const TransformerConfig config = settings.common("attention.layer_norm_rms_epsilon");
@@ -72,7 +67,7 @@ Json llama_to_json(const TransformerConfig& config) {
                {"num_key_value_heads", config.key_value_heads},
                {"head_dim", config.head_width},
                {"intermediate_size", config.feed_forward_width},
-               {"hidden_act", activation_name(config.feed_forward)},
+               {"hidden_act", feed_forward_name(config.feed_forward)},
                {"rms_norm_eps", config.norm_epsilon},
                {"rope_theta", config.rotary_base},
                {"attention_bias", config.bias},
