@@ -7,6 +7,7 @@
 #include "sememe/base/progress.h"
 #include "sememe/features/activation_store.h"
 #include "sememe/features/architectures.h"
+#include "sememe/features/bootstrap.h"
 #include "sememe/features/capture.h"
 #include "sememe/features/dictionary_training.h"
 #include "sememe/features/evaluation.h"
@@ -131,12 +132,6 @@ class Run {
   fs::path folder_, train_, validation_, heldout_;
   LanguageModel model_ = LanguageModel::load("models/english");
 };
-
-double mean(const std::vector<double>& values) {
-  double sum = 0.0;
-  for (const double value : values) sum += value;
-  return sum / static_cast<double>(values.size());
-}
 
 }  // namespace
 

@@ -3,29 +3,22 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <map>
-#include <numeric>
 
 #include "sememe/base/error.h"
-#include "sememe/base/interrupt.h"
 #include "sememe/base/progress.h"
 #include "sememe/base/random.h"
 #include "sememe/data/byte_stream.h"
-#include "sememe/data/corpus.h"
-#include "sememe/data/seen_text.h"
-#include "sememe/data/wordnet.h"
-#include "sememe/features/activation_store.h"
 #include "sememe/features/bootstrap.h"
-#include "sememe/features/capture.h"
-#include "sememe/features/dictionary_training.h"
-#include "sememe/features/injection.h"
-#include "sememe/features/intervention.h"
-#include "sememe/features/labelled_tokens.h"
 #include "sememe/features/semi_nmf.h"
-#include "sememe/features/similarity.h"
-#include "sememe/features/text_judges.h"
+#include "studies/snmf/baselines.h"
+#include "studies/snmf/detection.h"
+#include "studies/snmf/glosses.h"
+#include "studies/snmf/planted.h"
+#include "studies/snmf/reading.h"
+#include "studies/snmf/steering.h"
 
 namespace sememe {
+namespace snmf {
 namespace {
 
 namespace fs = std::filesystem;
@@ -33,437 +26,26 @@ namespace fs = std::filesystem;
 // Features are made of hidden units; what is compared with them acts on the output of the same layer, as in the paper.
 constexpr const char* kHidden = "blocks.2.mlp.act";
 constexpr const char* kOutput = "blocks.2.mlp";
-
-// Lexicographer classes that name a subject; what is left out (acts, states, attributes, ...) names a way of speaking.
-constexpr std::array kConcepts = {
-    "noun.animal",   "noun.artifact",   "noun.body",   "noun.cognition",  "noun.communication", "noun.feeling",  "noun.food",
-    "noun.location", "noun.person",     "noun.phenomenon", "noun.plant",  "noun.possession",    "noun.quantity", "noun.shape",
-    "noun.substance", "noun.time",      "verb.cognition",  "verb.communication", "verb.contact", "verb.motion"};
-constexpr auto kNumConcepts = static_cast<int64_t>(kConcepts.size());
-
-constexpr double kKept = 0.02;           // p: 16 of 768 units
-constexpr int64_t kLeading = 25;         // tokens by which a feature is read
-constexpr int64_t kSentences = 5;        // activating, and as many neutral ones
-constexpr const char* kPrompt = "I think that";
-constexpr std::array kTargets = {0.025, 0.05, 0.1, 0.15, 0.25, 0.35, 0.5};  // nats
-constexpr double kLanding = 0.01;        // nats off the target
-constexpr int64_t kWordList = 20;
-constexpr int64_t kJudged = 200;         // sentences of a concept from which the judges learn, none of them fitted
-constexpr int64_t kHeldOut = 50;         // sentences of a concept, at most, on which features are detected
-constexpr int64_t kUnsteered = 256;      // samples that say what fluent is
+constexpr double kKept = 0.02;  // p: 16 of 768 units
 
 struct Plan {
   int64_t seeds;       // of the sentences, the factorisations, the TopK dictionary and the samples
   int64_t fitted;      // sentences of a concept
   int64_t features;    // k
   int64_t iterations;
-  int64_t samples, new_tokens;       // of each direction, target and sign
-  int64_t captured, trained;         // tokens of the TopK dictionary
+  SamplePlan steering;
+  TopKPlan topk;
   std::vector<int64_t> grid_features;  // k and p of further factorisations
   std::vector<double> grid_kept;
-  int64_t layers;                    // that are factorised, too
+  int64_t layers;      // that are factorised, too
 };
 
 Plan plan_of(bool full) {
-  if (full) return {3, 75, 100, 1000, 8, 50, 1'500'000, 5'000'000, {50, 100, 200}, {0.01, 0.05, 0.1, 1.0}, 4};
-  return {1, 40, 50, 300, 8, 30, 200'000, 400'000, {}, {}, 0};
-}
-
-double mean(const std::vector<double>& values) {
-  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
-}
-
-/// Tokens may end within a character.
-std::string shown(std::string text) {
-  repair_utf8(text);
-  return text;
+  if (full) return {3, 75, 100, 1000, {8, 50}, {1'500'000, 5'000'000}, {50, 100, 200}, {0.01, 0.05, 0.1, 1.0}, 4};
+  return {1, 40, 50, 300, {8, 30}, {200'000, 400'000}, {}, {}, 0};
 }
 
 torch::Tensor unit(const torch::Tensor& row) { return row / row.norm().clamp_min(1e-12); }
-
-// ---- Planted features: are the true ones found? ------------------------------------------------------------------------------------
-
-struct Planted {
-  torch::Tensor features, rows;  // [10, 200], [2000, 200]
-};
-
-/// A = G0 F0 + noise of 5 % RMS; a feature is 10 of 200 units of value N(0,1) moved by 1 away from 0, a coefficient U(0.2, 1.2) with
-/// probability 0.2, else 0.
-Planted plant(uint64_t seed) {
-  constexpr int64_t kFeatures = 10, kUnits = 200, kRows = 2000, kUsed = 10;
-  RandomStream stream(seed, "snmf/planted");
-  Planted planted{torch::zeros({kFeatures, kUnits}), {}};
-  for (int64_t i = 0; i < kFeatures; ++i) {
-    const std::vector<int64_t> units = permutation(kUnits, stream);
-    for (int64_t j = 0; j < kUsed; ++j) {
-      const double value = stream.normal();
-      planted.features[i][units[j]] = value + (value < 0 ? -1.0 : 1.0);
-    }
-  }
-  torch::Tensor coefficients = torch::zeros({kRows, kFeatures}), noise = torch::empty({kRows, kUnits});
-  float* const coefficient = coefficients.data_ptr<float>();
-  for (int64_t i = 0; i < coefficients.numel(); ++i)
-    if (stream.uniform() < 0.2) coefficient[i] = static_cast<float>(0.2 + stream.uniform());
-  for (int64_t i = 0; i < noise.numel(); ++i) noise.data_ptr<float>()[i] = static_cast<float>(stream.normal());
-  planted.rows = torch::mm(coefficients, planted.features);
-  planted.rows += 0.05 * planted.rows.square().mean().sqrt() * noise;
-  return planted;
-}
-
-struct Recovery {
-  double cosine = 0.0, overlap = 0.0, unexplained = 0.0;
-  bool holds() const { return cosine >= 0.95 && overlap >= 0.9; }
-  Json json() const { return {{"cosine", cosine}, {"support_jaccard", overlap}, {"unexplained", unexplained}, {"holds", holds()}}; }
-};
-
-Recovery recover(const Planted& planted, double kept, uint64_t seed) {
-  const SemiNmf found =
-      semi_nmf(planted.rows, {.features = planted.features.size(0), .kept = kept, .iterations = 600, .patience = 600, .seed = seed});
-  const MatchedAtoms matched = match_atoms(planted.features, found.features);
-  Recovery recovery{matched.mean_cosine, 0.0, found.losses[found.best] / planted.rows.square().sum(torch::kDouble).item<double>()};
-  const int64_t features = planted.features.size(0);
-  for (int64_t i = 0; i < features; ++i)
-    recovery.overlap += support_overlap(planted.features[i], found.features[matched.partners[i]]) / static_cast<double>(features);
-  return recovery;
-}
-
-void study_planted(const StudyOptions& options, StudyResult& result) {
-  constexpr int kSeeds = 5, kRestarts = 3;
-  note("planted features: 5 data sets, 3 beginnings each, and the control that keeps all units");
-  Json cells = Json::array();
-  int64_t hold = 0, best_hold = 0;
-  std::vector<double> cosines, control;
-  for (int i = 0; i < kSeeds; ++i) {
-    const Planted planted = plant(options.seed + i);
-    std::vector<Recovery> restarts;
-    for (int j = 0; j < kRestarts; ++j) restarts.push_back(recover(planted, 0.05, options.seed + i + 1000 * j));
-    const Recovery& best = *std::min_element(restarts.begin(), restarts.end(),
-                                             [](const Recovery& a, const Recovery& b) { return a.unexplained < b.unexplained; });
-    const Recovery all_units = recover(planted, 1.0, options.seed + i);
-    hold += restarts[0].holds();
-    best_hold += best.holds();
-    cosines.push_back(best.cosine);
-    control.push_back(all_units.cosine);
-    Json cell = {{"seed", options.seed + i}, {"best_of_restarts", best.json()}, {"control_all_units", all_units.json()}};
-    for (const Recovery& restart : restarts) cell["restarts"].push_back(restart.json());
-    cells.push_back(std::move(cell));
-  }
-  result.claim("planted", "data sets of 5 whose planted features one factorisation finds: matched cosine >= 0.95, Jaccard >= 0.9",
-               static_cast<double>(hold), std::nullopt, ">= 4", hold >= 4);
-  result.claim("planted-restarts", "the same for the best of 3 beginnings by loss", static_cast<double>(best_hold), std::nullopt, ">= 5",
-               best_hold >= 5);
-  result.claim("planted-control", "matched cosine of that best one, against p = 1, where all units may be used", mean(cosines),
-               mean(control), ">= 0.95, baseline < 0.8", mean(cosines) >= 0.95 && mean(control) < 0.8);
-  result.details["planted"] = std::move(cells);
-}
-
-// ---- Labelled sentences ------------------------------------------------------------------------------------------------------------
-
-struct Sentences {
-  std::vector<std::string> texts;
-  std::vector<int64_t> labels;
-
-  void add(const std::string& text, int64_t label) {
-    texts.push_back(text);
-    labels.push_back(label);
-  }
-  std::vector<std::vector<int32_t>> ids(const Tokenizer& tokenizer) const {
-    std::vector<std::vector<int32_t>> ids;
-    for (const std::string& text : texts) ids.push_back(tokenizer.encode(text));
-    return ids;
-  }
-};
-
-struct Split {
-  Sentences fitted, judged;  // of every concept the same number
-  Sentences heldout;         // those that do not stand in the model's training text
-};
-
-/// @param text that the model was trained on
-Split split_glosses(const fs::path& folder, const fs::path& text, const Plan& plan, uint64_t seed) {
-  Sentences all;
-  for (const LabelledSentence& sentence : read_wordnet_glosses(folder)) {
-    const auto label = std::find(kConcepts.begin(), kConcepts.end(), sentence.label) - kConcepts.begin();
-    if (label < kNumConcepts) all.add(sentence.text, label);
-  }
-  note("looking for the glosses in the model's training text");
-  const std::vector<bool> seen = stand_in(all.texts, *open_corpus(text));
-  Split split;
-  std::vector<int64_t> fitted(kNumConcepts, 0), judged(kNumConcepts, 0), heldout(kNumConcepts, 0);
-  RandomStream stream(seed, "snmf/split");
-  for (const int64_t i : permutation(static_cast<int64_t>(all.texts.size()), stream)) {
-    const int64_t label = all.labels[i];
-    if (!seen[i]) {
-      if (heldout[label]++ < kHeldOut) split.heldout.add(all.texts[i], label);
-    } else if (fitted[label] < plan.fitted) {
-      ++fitted[label];
-      split.fitted.add(all.texts[i], label);
-    } else if (judged[label] < kJudged) {
-      ++judged[label];
-      split.judged.add(all.texts[i], label);
-    }
-  }
-  for (int64_t label = 0; label < kNumConcepts; ++label)
-    if (fitted[label] < plan.fitted || judged[label] < kJudged || heldout[label] < kSentences)
-      fail("{}: {} has {} glosses in {} and {} others; the study needs {} and {}", folder.string(), kConcepts[label],
-           fitted[label] + judged[label], text.string(), heldout[label], plan.fitted + kJudged, kSentences);
-  return split;
-}
-
-// ---- Features of labelled text -----------------------------------------------------------------------------------------------------
-
-/// The concept whose tokens lead a feature, and the share of the leading tokens that are of it.
-struct Reading {
-  int64_t label = -1;  // none where too few tokens are positive
-  double purity = 0.0;
-  std::vector<double> shares;
-};
-
-/// @param values [tokens, features]
-std::vector<Reading> read_features(const torch::Tensor& values, const LabelledTokens& tokens) {
-  std::vector<Reading> readings;
-  for (int64_t i = 0; i < values.size(1); ++i) {
-    Reading reading{-1, 0.0, leading_label_shares(values.select(1, i), tokens.labels, kNumConcepts, kLeading)};
-    const auto most = std::max_element(reading.shares.begin(), reading.shares.end());
-    if (*most > 0) reading.label = most - reading.shares.begin(), reading.purity = *most;
-    readings.push_back(std::move(reading));
-  }
-  return readings;
-}
-
-double mean_purity(const std::vector<Reading>& readings) {
-  std::vector<double> purities;
-  for (const Reading& reading : readings)
-    if (reading.label >= 0) purities.push_back(reading.purity);
-  return purities.empty() ? 0.0 : mean(purities);
-}
-
-/// The feature of most leading tokens of the concept; the first of several.
-int64_t best_for(const std::vector<Reading>& readings, int64_t label) {
-  return std::max_element(readings.begin(), readings.end(),
-                          [&](const Reading& a, const Reading& b) { return a.shares[label] < b.shares[label]; }) -
-         readings.begin();
-}
-
-/// Directions of the width with as many units as a feature has, N(0,1) each.
-torch::Tensor random_sparse_directions(int64_t count, int64_t width, int64_t units, uint64_t seed) {
-  RandomStream stream(seed, "snmf/random-directions");
-  torch::Tensor directions = torch::zeros({count, width});
-  for (int64_t i = 0; i < count; ++i) {
-    const std::vector<int64_t> order = permutation(width, stream);
-    for (int64_t j = 0; j < units; ++j) directions[i][order[j]] = stream.normal();
-  }
-  return directions;
-}
-
-struct Detection {
-  std::vector<double> scores;      // S_CD with 5 activating and 5 neutral sentences
-  std::vector<double> all_scores;  // the same with every held-out sentence
-  static double positive(const std::vector<double>& scores) {
-    return static_cast<double>(std::count_if(scores.begin(), scores.end(), [](double score) { return score > 0; })) /
-           static_cast<double>(scores.size());
-  }
-  Json json() const {
-    return {{"positive", positive(scores)}, {"mean", mean(scores)}, {"positive_all_sentences", positive(all_scores)},
-            {"mean_all_sentences", mean(all_scores)}, {"features", scores.size()}};
-  }
-};
-
-/// @param labels of the directions; those of -1 are left out
-Detection detect(const torch::Tensor& directions, const std::vector<int64_t>& labels, const LabelledTokens& heldout, uint64_t seed) {
-  const torch::Tensor scores = sentence_scores(heldout, directions);
-  Detection detection;
-  for (size_t i = 0; i < labels.size(); ++i) {
-    if (labels[i] < 0) continue;
-    RandomStream stream(seed, fmt::format("snmf/detection/{}", i));
-    std::vector<double> activating, neutral;
-    for (const int64_t sentence : permutation(scores.size(0), stream)) {
-      const int64_t label = heldout.labels[heldout.offsets[sentence]];
-      (label == labels[i] ? activating : neutral).push_back(scores[sentence][static_cast<int64_t>(i)].item<double>());
-    }
-    detection.all_scores.push_back(detection_score(activating, neutral));
-    detection.scores.push_back(detection_score(std::span(activating).first(kSentences), std::span(neutral).first(kSentences)));
-  }
-  return detection;
-}
-
-std::vector<int64_t> labels_of(const std::vector<Reading>& readings) {
-  std::vector<int64_t> labels;
-  for (const Reading& reading : readings) labels.push_back(reading.label);
-  return labels;
-}
-
-// ---- Steering ----------------------------------------------------------------------------------------------------------------------
-
-/// Best over targets and signs, as in the paper.
-struct Steered {
-  double score = 0.0, concept_score = 0.0, fluency = 0.0, kl = 0.0;  // means over samples of the best setting
-  int sign = 0;                                                       // 0: no target was reached
-  double crossed = 0.0;  // the setting chosen by one half of the samples, scored by the other: the best of many noisy means is too high
-  std::string sample;
-  Json json() const {
-    return {{"score", score}, {"concept", concept_score}, {"fluency", fluency}, {"kl", kl}, {"sign", sign}, {"crossed", crossed},
-            {"sample", sample}};
-  }
-};
-
-class Steering {
- public:
-  Steering(const LanguageModel& model, const Plan& plan, const Sentences& judged, uint64_t seed)
-      : model_(model),
-        plan_(plan),
-        seed_(seed),
-        judged_ids_(judged.ids(model.tokenizer)),
-        classifier_(judged_ids_, judged.labels, kNumConcepts, model.tokenizer.size()),
-        words_(label_word_lists(judged_ids_, judged.labels, kNumConcepts, whole_words(model.tokenizer), kWordList)),
-        prompt_ids_(model.tokenizer.encode(kPrompt)) {
-    const torch::NoGradGuard no_grad;
-    TokenBatch prompt;
-    prompt.tokens = sequences({std::vector<int32_t>{}});
-    prompt.targets = torch::full_like(prompt.tokens, -100);
-    prompt.valid = torch::zeros_like(prompt.tokens, torch::kBool);
-    prompt.valid.select(1, -1).fill_(true);  // KL at the last token of the prompt only
-    prompt.valid_tokens = 1;
-    for (const char* const site : {kHidden, kOutput}) probes_.emplace(site, InjectionProbe(model, site, prompt));
-    SiteVisitor nobody;
-    const auto samples = generate_samples(model, kPrompt, kUnsteered, generation(), nobody);
-    const torch::Tensor predicted = log_probabilities(samples, nobody);
-    for (size_t i = 0; i < samples.size(); ++i)
-      if (!samples[i].empty()) unsteered_.push_back(log_likelihood(predicted[static_cast<int64_t>(i)], samples[i]));
-    std::sort(unsteered_.begin(), unsteered_.end());
-    unsteered_text_ = shown(model.tokenizer.decode(samples[0]));
-  }
-
-  Steered steer(const std::string& site, const torch::Tensor& direction, int64_t concept_label) {
-    const torch::NoGradGuard no_grad;
-    const InjectionProbe& probe = probes_.at(site);
-    const auto settings = static_cast<int64_t>(2 * kTargets.size()), rows = settings * plan_.samples;
-    torch::Tensor additions = torch::zeros({settings, direction.size(0)});
-    std::vector<bool> reached(settings, false);
-    for (int64_t i = 0; i < settings; ++i) {
-      const double target = kTargets[i / 2];
-      const torch::Tensor signed_direction = i % 2 == 0 ? direction : -direction;
-      const std::optional<double> norm = norm_at_kl(probe, signed_direction, target);
-      ++asked_;
-      if (!norm) continue;
-      reached[i] = true;
-      additions[i] = signed_direction * *norm;
-      ++reachable_;
-      landed_ += std::abs(probe.kl(probe.injected(additions[i])) - target) <= kLanding;
-    }
-    const torch::Tensor of_rows = additions.repeat_interleave(plan_.samples, 0).unsqueeze(1);
-    InterveneSite while_writing(site, of_rows), while_reading(site, of_rows, Passes::kWholeContexts);
-    const auto samples = generate_samples(model_, kPrompt, rows, generation(), while_writing);
-    SiteVisitor nobody;
-    const torch::Tensor unsteered = log_probabilities(samples, nobody), steered = log_probabilities(samples, while_reading);
-    Steered best;
-    std::array<std::vector<double>, 2> halves;  // of each reached setting, sums over even and odd samples
-    for (int64_t i = 0; i < settings; ++i) {
-      if (!reached[i]) continue;
-      for (std::vector<double>& half : halves) half.push_back(0.0);
-      Steered here;
-      here.kl = kTargets[i / 2];
-      here.sign = i % 2 == 0 ? 1 : -1;
-      for (int64_t row = i * plan_.samples; row < (i + 1) * plan_.samples; ++row) {
-        if (samples[row].empty()) continue;
-        const double rise = log_mass(steered[row], samples[row], concept_label) - log_mass(unsteered[row], samples[row], concept_label);
-        const double about = sememe::concept_score(rise, classifier_.posterior(samples[row])[concept_label]);
-        const double fluent = fluency_score(log_likelihood(unsteered[row], samples[row]), unsteered_);
-        const auto share = 1.0 / static_cast<double>(plan_.samples);
-        here.score += share * harmonic_mean(about, fluent);
-        halves[row % 2].back() += 2.0 * share * harmonic_mean(about, fluent);
-        here.concept_score += share * about;
-        here.fluency += share * fluent;
-      }
-      here.sample = shown(model_.tokenizer.decode(samples[i * plan_.samples]));
-      if (best.sign == 0 || here.score > best.score) best = here;
-    }
-    for (size_t half = 0; half < 2 && !halves[0].empty(); ++half)
-      best.crossed += 0.5 * halves[1 - half][std::max_element(halves[half].begin(), halves[half].end()) - halves[half].begin()];
-    if (interrupted()) throw Interrupted("stopped while steering; nothing was written");
-    return best;
-  }
-
-  int64_t asked() const { return asked_; }
-  int64_t reachable() const { return reachable_; }
-  int64_t landed() const { return landed_; }
-
-  Json judges(const Sentences& fitted) const {
-    Json lists = Json::object();
-    for (int64_t label = 0; label < kNumConcepts; ++label)
-      for (const int32_t id : words_[label]) lists[kConcepts[label]].push_back(shown(std::string(model_.tokenizer.token(id))));
-    return {{"classifier_accuracy", classifier_.accuracy(fitted.ids(model_.tokenizer), fitted.labels)},
-            {"word_lists", lists}, {"unsteered_log_likelihood", {unsteered_.front(), percentile(unsteered_, 50), unsteered_.back()}},
-            {"unsteered_sample", unsteered_text_}};
-  }
-
- private:
-  GenerateOptions generation() const {
-    return {.tokens = plan_.new_tokens, .temperature = 1.0, .top_k = 30, .seed = seed_, .top_p = 0.3};
-  }
-
-  /// Tokens that begin a word and have at least three letters: pieces of words say nothing of a concept.
-  static std::vector<bool> whole_words(const Tokenizer& tokenizer) {
-    std::vector<bool> whole(tokenizer.size(), false);
-    for (int32_t id = 0; id < tokenizer.size(); ++id) {
-      const std::string_view text = tokenizer.token(id);
-      whole[id] = text.size() >= 4 && text[0] == ' ' &&
-                  std::all_of(text.begin() + 1, text.end(), [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); });
-    }
-    return whole;
-  }
-
-  /// End-of-text, the prompt and a sample a row, padded with end-of-text.
-  torch::Tensor sequences(const std::vector<std::vector<int32_t>>& samples) const {
-    size_t longest = 0;
-    for (const auto& sample : samples) longest = std::max(longest, sample.size());
-    const auto opening = static_cast<int64_t>(prompt_ids_.size()) + 1;
-    torch::Tensor ids = torch::full({static_cast<int64_t>(samples.size()), opening + static_cast<int64_t>(longest)},
-                                    model_.tokenizer.end_of_text(), torch::kInt64);
-    for (size_t i = 0; i < samples.size(); ++i) {
-      int64_t* const row = ids[static_cast<int64_t>(i)].data_ptr<int64_t>();
-      std::copy(prompt_ids_.begin(), prompt_ids_.end(), row + 1);
-      std::copy(samples[i].begin(), samples[i].end(), row + opening);
-    }
-    return ids;
-  }
-
-  /// Of what follows each token from the prompt's last on [rows, longest sample + 1, vocabulary].
-  torch::Tensor log_probabilities(const std::vector<std::vector<int32_t>>& samples, SiteVisitor& visitor) const {
-    const torch::Tensor logits = model_.network->forward({sequences(samples), {}}, visitor);
-    const auto last = static_cast<int64_t>(prompt_ids_.size());
-    return logits.narrow(1, last, logits.size(1) - last).log_softmax(-1);
-  }
-
-  /// Mean over the sample's tokens. @param predicted [positions, vocabulary]
-  static double log_likelihood(const torch::Tensor& predicted, const std::vector<int32_t>& sample) {
-    double sum = 0.0;
-    const auto values = predicted.accessor<float, 2>();
-    for (size_t i = 0; i < sample.size(); ++i) sum += values[static_cast<int64_t>(i)][sample[i]];
-    return sum / static_cast<double>(sample.size());
-  }
-
-  /// Log-probability of all words of the concept together, mean over the places where the sample's tokens were chosen.
-  double log_mass(const torch::Tensor& predicted, const std::vector<int32_t>& sample, int64_t concept_label) const {
-    const std::vector<int32_t>& words = words_[concept_label];
-    const torch::Tensor ids = torch::tensor(std::vector<int64_t>(words.begin(), words.end()), torch::kInt64);
-    return predicted.narrow(0, 0, static_cast<int64_t>(sample.size())).index_select(1, ids).logsumexp(-1).mean().item<double>();
-  }
-
-  const LanguageModel& model_;
-  const Plan& plan_;
-  uint64_t seed_;
-  std::vector<std::vector<int32_t>> judged_ids_;
-  NaiveBayes classifier_;
-  std::vector<std::vector<int32_t>> words_;
-  std::vector<int32_t> prompt_ids_;
-  std::map<std::string, InjectionProbe> probes_;
-  std::vector<double> unsteered_;
-  std::string unsteered_text_;
-  int64_t asked_ = 0, reachable_ = 0, landed_ = 0;
-};
-
-// ---- The study on the shipped model ------------------------------------------------------------------------------------------------
 
 enum Method { kSnmf, kTopK, kDiffMean, kRandom, kNumMethods };
 constexpr std::array kMethodNames = {"snmf", "topk", "diffmean", "random"};
@@ -484,7 +66,7 @@ class Run {
         plan_(plan),
         seed_(seed),
         folder_(options.work / "snmf" / (options.full ? "full" : "quick")),
-        split_(split_glosses(wordnet(options), training_text(options), plan_, seed)),
+        split_(split_glosses(wordnet(options), training_text(options), plan_.fitted, seed)),
         hidden_(tokens_of(split_.fitted, kHidden)),
         output_(tokens_of(split_.fitted, kOutput)),
         heldout_hidden_(tokens_of(split_.heldout, kHidden)) {
@@ -572,17 +154,17 @@ class Run {
     std::vector<int64_t> any;
     for (int64_t i = 0; i < directions.size(0); ++i) any.push_back(static_cast<int64_t>(stream.below(kNumConcepts)));
     const Detection of_any = detect(directions, any, heldout_hidden_, seed_);
-    figures_.detection = Detection::positive(ours.scores);
-    figures_.detection_random = Detection::positive(same.scores);
+    figures_.detection = ours.positive();
+    figures_.detection_random = same.positive();
     figures_.details["detection"] = {
         {"snmf", ours.json()}, {"random_directions", same.json()}, {"random_directions_any_concept", of_any.json()}};
   }
 
   void measure_steering() {
-    const auto topk = train_top_k();
-    const std::vector<Reading> latents = read_features(dense(topk->encode(output_.activations), topk->size()), output_);
+    const auto topk = train_top_k(model_, kOutput, training_text(options_), folder_, plan_.topk, seed_);
+    const std::vector<Reading> latents = read_features(dense_codes(*topk, output_), output_);
     const torch::Tensor atoms = topk->atoms(), random = random_directions();
-    Steering steering(model_, plan_, split_.judged, seed_);
+    Steering steering(model_, {kHidden, kOutput}, plan_.steering, split_.judged, seed_);
     std::array<double, kNumMethods> crossed{};  // means over concepts
     Json cells = Json::array();
     Progress progress("steer", kNumConcepts, "concepts");
@@ -598,7 +180,7 @@ class Run {
       };
       steer(kSnmf, kHidden, factors_.features[feature]);
       steer(kTopK, kOutput, atoms[latent]);
-      steer(kDiffMean, kOutput, difference_of_means(label));
+      steer(kDiffMean, kOutput, difference_of_means(output_, label));
       steer(kRandom, kHidden, random[label % random.size(0)]);
       cells.push_back(std::move(cell));
       progress.update(label + 1);
@@ -651,40 +233,12 @@ class Run {
   Json leading_tokens(int64_t feature) const {
     const torch::Tensor order = factors_.coefficients.select(1, feature).argsort(0, true);
     Json tokens = Json::array();
-    for (int64_t i = 0; i < 10; ++i)
-      tokens.push_back(shown(std::string(model_.tokenizer.token(hidden_.ids[order[i].item<int64_t>()]))));
-    return tokens;
-  }
-
-  torch::Tensor difference_of_means(int64_t label) const {
-    const torch::Tensor of_label = torch::tensor(output_.labels, torch::kInt64) == label;
-    return output_.activations.index({of_label}).mean(0) - output_.activations.index({~of_label}).mean(0);
-  }
-
-  static torch::Tensor dense(const SparseCodes& codes, int64_t latents) {
-    torch::Tensor values = torch::zeros({codes.rows(), latents});
-    const torch::Tensor counts = codes.offsets.narrow(0, 1, codes.rows()) - codes.offsets.narrow(0, 0, codes.rows());
-    values.index_put_({torch::repeat_interleave(counts), codes.atoms.to(torch::kInt64)}, codes.values);
-    return values;
-  }
-
-  std::shared_ptr<Dictionary> train_top_k() const {
-    const fs::path out = folder_ / fmt::format("topk-seed{}", seed_);
-    if (!fs::exists(out / "config.json")) {
-      CaptureOptions capture_options;
-      capture_options.site = kOutput;
-      capture_options.tokens = plan_.captured;
-      capture(model_, training_text(options_), capture_options, folder_ / "activations");
-      DictionaryTrainingOptions training;
-      training.architecture = "topk";
-      training.latents = 2048;
-      training.k = 16;
-      training.tokens = plan_.trained;
-      training.seed = seed_;
-      training.resume = true;
-      train_dictionary(ActivationStore::open(folder_ / "activations"), training, out);
+    for (int64_t i = 0; i < 10; ++i) {
+      std::string token(model_.tokenizer.token(hidden_.ids[order[i].item<int64_t>()]));
+      repair_utf8(token);  // a token may end within a character
+      tokens.push_back(std::move(token));
     }
-    return load_dictionary(out);
+    return tokens;
   }
 
   const StudyOptions& options_;
@@ -732,8 +286,8 @@ void claim_all(const std::vector<Figures>& seeds, uint64_t seed, StudyResult& re
     p[i] = paired_bootstrap_p(scores[kSnmf], scores[i], seed);
   }
   const double here = means[kSnmf];
-  result.claim("steering-topk", "final score of steering at equal KL, mean over concepts, against the TopK latent of the same concept", here,
-               means[kTopK], ">= 1.2 baseline, p < 0.05", here >= 1.2 * means[kTopK] && p[kTopK] < 0.05);
+  result.claim("steering-topk", "final score of steering at equal KL, mean over concepts, against the TopK latent of the same concept",
+               here, means[kTopK], ">= 1.2 baseline, p < 0.05", here >= 1.2 * means[kTopK] && p[kTopK] < 0.05);
   result.claim("steering-random", "the same against random sparse directions", here, means[kRandom], "> baseline, p < 0.05",
                here > means[kRandom] && p[kRandom] < 0.05);
   result.claim("steering-diffmean", "the same against the difference of means, which knows the labels", here, means[kDiffMean],
@@ -747,8 +301,10 @@ void claim_all(const std::vector<Figures>& seeds, uint64_t seed, StudyResult& re
 }
 
 }  // namespace
+}  // namespace snmf
 
 StudyResult run_snmf(const StudyOptions& options) {
+  using namespace snmf;
   const Plan plan = plan_of(options.full);
   StudyResult result;
   result.details = Json::object();

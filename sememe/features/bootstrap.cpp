@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "sememe/base/error.h"
 #include "sememe/base/random.h"
@@ -51,6 +52,10 @@ double paired_bootstrap_p(std::span<const double> first, std::span<const double>
     not_above += !(sum > 0);
   }
   return static_cast<double>(not_above) / static_cast<double>(kPairedDraws);
+}
+
+double mean(std::span<const double> values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
 double percentile(std::span<const double> ascending, double percent) {

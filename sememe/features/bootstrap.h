@@ -29,6 +29,9 @@ std::vector<std::optional<Interval>> bootstrap_intervals(const std::vector<std::
 /// @throws Error if their numbers differ or there are none
 double paired_bootstrap_p(std::span<const double> first, std::span<const double> second, uint64_t seed);
 
+/// Of at least one value.
+double mean(std::span<const double> values);
+
 /// Percentile `percent` (0 .. 100) of ascending values, linear between neighbours. There is at least one value.
 double percentile(std::span<const double> ascending, double percent);
 

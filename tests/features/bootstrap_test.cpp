@@ -89,6 +89,11 @@ TEST(PairedBootstrap, IsSmallForAClearDifferenceAndAHalfForNone) {
   EXPECT_THROW(paired_bootstrap_p(first, {}, 1), Error);
 }
 
+TEST(Mean, IsTheSumOverTheNumber) {
+  EXPECT_EQ(mean(std::vector<double>{7.0}), 7.0);
+  EXPECT_EQ(mean(std::vector<double>{1.0, 2.0, 6.0}), 3.0);
+}
+
 TEST(Percentile, IsLinearBetweenNeighbours) {
   const std::vector<double> values{1.0, 2.0, 4.0};
   EXPECT_EQ(percentile(values, 0), 1.0);
