@@ -10,8 +10,10 @@
 namespace sememe {
 namespace {
 
-/// The `count`-th largest of the values. Those that equal it may be more than are wanted; all of them are kept.
+/// The `count`-th largest of the values, a NaN being the least. Those that equal it may be more than are wanted; all of them are kept.
 float nth_largest(std::vector<float> values, int64_t count) {
+  for (float& value : values)
+    if (std::isnan(value)) value = -INFINITY;  // which no order holds
   std::nth_element(values.begin(), values.begin() + (count - 1), values.end(), std::greater<>());
   return values[count - 1];
 }

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "tests/formats/error_text.h"
 
 namespace sememe {
@@ -20,6 +22,13 @@ TEST(LargestActivations, KeepsTheLargestOfEachToken) {
   EXPECT_FALSE(policy.wants(0, MatrixInput::kMlp));
   policy.visit(rows_of(values), 0, 1, 0, 1);
   EXPECT_EQ(values, (std::vector<float>{0, -5, 3, 0}));
+}
+
+TEST(LargestActivations, ANumberThatIsNoneDoesNotUpsetTheOrder) {
+  std::vector<float> values(100, NAN);
+  for (size_t i = 0; i < 40; ++i) values[2 * i] = static_cast<float>(i + 1);
+  LargestActivations(0.1, {0, 0}).visit(rows_of(values), 0, 1, 0, 1);
+  for (size_t i = 0; i < 40; ++i) EXPECT_EQ(values[2 * i], i < 30 ? 0.0f : static_cast<float>(i + 1)) << i;
 }
 
 TEST(GateThresholds, KeepsWhatTheGateLetsThrough) {
