@@ -34,6 +34,9 @@ const list = words => words.length < 2 ? words.join('') : words.slice(0, -1).joi
 
 // Charts, redrawn when their width changes so that their text keeps its size.
 
+/// Of each chart, once the page has its parts.
+const redraws = [];
+
 function chart(title, explanation, height, draw) {
   const place = element('div');
   const figure = element('figure', {}, element('figcaption', {}, element('b', {}, title), ' ' + explanation), place);
@@ -45,7 +48,7 @@ function chart(title, explanation, height, draw) {
     place.replaceChildren(draw(width, height, title));
   };
   new ResizeObserver(redraw).observe(place);
-  requestAnimationFrame(redraw);
+  redraws.push(redraw);
   return figure;
 }
 
@@ -83,6 +86,7 @@ function explain(entries) {
 function draw(...parts) {
   try {
     for (const part of parts) part();
+    for (const redraw of redraws) redraw();  // not at the next frame: a page in the background has none
     document.body.dataset.ready = 'yes';
   } catch (error) {
     document.body.dataset.error = String(error);

@@ -60,10 +60,10 @@ none = run("dictionary", "sweep", "--activations", root / "rows.npy", "--archite
 check("an architecture without k is refused", none.returncode == 2 and "relu" in none.stderr, none.stderr)
 
 # An interrupted sweep goes on inside its cell
-long = ["dictionary", "sweep", "--activations", root / "rows.npy", "--latents", 512, "--k", "4", "--tokens", 2000000, "--batch", 500,
+long = ["dictionary", "sweep", "--activations", root / "rows.npy", "--latents", 512, "--k", "4", "--tokens", 12000000, "--batch", 500,
         "--threads", 1, "--out", root / "long"]
 process = subprocess.Popen([SEMEME, *map(str, long)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-time.sleep(3)
+time.sleep(2)
 process.send_signal(signal.SIGINT)
 process.communicate(timeout=120)
 check("an interrupted sweep leaves a checkpoint", process.returncode == 130 and (root / "long" / "topk-k4-s1.checkpoint").exists(),
