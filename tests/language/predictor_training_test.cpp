@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <mutex>
 
 #include "sememe/inference/sparse_decoder.h"
@@ -96,6 +97,48 @@ TEST_F(PredictorTraining, OptionsThatCannotBeAreRefused) {
   QuantizedTransformer engine(folder / "model", 1);
   EXPECT_TRUE(contains(error_from([&] { train_predictors(engine, some_texts(1, 0), {.rank = 33}); }), {"rank", "33", "32"}));
   EXPECT_TRUE(contains(error_from([&] { train_predictors(engine, {}, {.rank = 8}); }), {"no text"}));
+}
+
+/// Sets all but some neurons of every layer to zero.
+struct Zeroing : InputVisitor {
+  std::vector<int32_t> kept;
+  bool wants(int64_t, MatrixInput input) const override { return input == MatrixInput::kMlpDown; }
+  void visit(const InputRows& rows, int64_t first, int64_t last, int, int) override {
+    for (int64_t t = first; t < last; ++t)
+      for (int64_t i = 0; i < rows.width; ++i)
+        if (!std::binary_search(kept.begin(), kept.end(), static_cast<int32_t>(i))) rows.values[t * rows.stride + i] = 0.0f;
+  }
+};
+
+struct KeptNeurons : testing::WithFolder {};
+
+TEST_F(KeptNeurons, OfModelsWithBiasesAndWithoutGatesAloneGiveTheBitsOfAllWithTheOthersAtZero) {
+  TransformerConfig with_biases;
+  with_biases.vocabulary = 270, with_biases.context = 32, with_biases.width = 32, with_biases.layers = 2;
+  with_biases.heads = with_biases.key_value_heads = 2, with_biases.head_width = 16, with_biases.feed_forward_width = 64, with_biases.bias = true;
+  TransformerConfig without_gate = with_biases;
+  without_gate.norm = Norm::kLayer, without_gate.positions = Positions::kLearned, without_gate.feed_forward = FeedForward::kGelu;
+  for (const TransformerConfig& config : {with_biases, without_gate}) {
+    const auto network = testing::small_transformer(config);
+    const torch::NoGradGuard no_grad;
+    for (const torch::Tensor& parameter : network->parameters())  // biases begin as zeros
+      if (parameter.dim() == 1) parameter.add_(0.1 * torch::linspace(-1, 1, parameter.numel()));
+    const auto place = folder / (config.bias && is_gated(config) ? "gated" : "plain");
+    LanguageModel{network, testing::small_tokenizer(), {}}.save(place);
+    QuantizedTransformer engine(place, 2);
+    Zeroing zeroing;
+    for (int32_t i = 0; i < 64; i += 3) zeroing.kept.push_back(i);
+    const std::unique_ptr<NeuronSubset> subset = engine.keep(NeuronSets(2, zeroing.kept));
+    const std::vector<int32_t> ids = {5, 9, 200, 3, 77};
+    TokenCache zeroed(engine.config()), alone(engine.config());
+    for (const int32_t& id : ids) {
+      const TokenRun first{{&id, 1}, &zeroed}, second{{&id, 1}, &alone};
+      const std::span<const float> logits = engine.forward({&first, 1}, LogitsOf::kLastTokens, {.inputs = &zeroing});
+      const std::vector<float> wanted(logits.begin(), logits.end());
+      const std::span<const float> found = engine.forward({&second, 1}, LogitsOf::kLastTokens, {.subset = subset.get()});
+      EXPECT_EQ(std::vector<float>(found.begin(), found.end()), wanted);
+    }
+  }
 }
 
 }  // namespace
