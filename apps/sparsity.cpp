@@ -119,7 +119,7 @@ struct MeasureSparsity {
     const LanguageModel model = from.load();
     QuantizedTransformer& engine = engine_of(model).engine();
     const std::shared_ptr<const NeuronProfile> profile = sparsity.load_profile(engine);
-    if (prompt + tokens + 1 > engine.config().context)
+    if (prompt + tokens > engine.config().context)
       fail_usage("--prompt-tokens {} and --tokens {} do not fit the model's context of {}", prompt, tokens, engine.config().context);
     const int64_t length = prompt + tokens + 1;
     const auto ids = token_texts(*open_corpus(from.text), model.tokenizer, length, length, texts);

@@ -16,15 +16,6 @@ namespace {
 
 constexpr const char *kFile = "profile.safetensors", *kPredictorFile = "predictors.safetensors";
 
-/// Neurons by falling score; of equal ones the lower first.
-template <class Score>
-std::vector<int32_t> by_score(int64_t neurons, const Score& score) {
-  std::vector<int32_t> order(neurons);
-  std::iota(order.begin(), order.end(), 0);
-  std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return score(a) != score(b) ? score(a) > score(b) : a < b; });
-  return order;
-}
-
 template <class T>
 constexpr DType kTypeOf = std::is_same_v<T, float> ? DType::kF32 : DType::kI32;
 
@@ -82,6 +73,13 @@ void check_neurons(std::span<const int32_t> neurons, int64_t count, const std::s
 
 }  // namespace
 
+std::vector<int32_t> by_falling(const std::vector<double>& scores) {
+  std::vector<int32_t> order(scores.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return scores[a] != scores[b] ? scores[a] > scores[b] : a < b; });
+  return order;
+}
+
 std::vector<float> NeuronClusters::vector_of(const CoreNeurons& text) const {
   std::vector<int32_t> ranking = text.ranking(layer);
   ranking.resize(std::min<size_t>(ranking.size(), static_cast<size_t>(chosen)));
@@ -110,7 +108,7 @@ float NeuronProfile::quantile(const std::vector<float>& table, double below) {
 }
 
 std::vector<int32_t> NeuronProfile::by_frequency(int64_t layer) const {
-  return by_score(neurons, [&](int32_t neuron) { return core.at(layer)[neuron]; });
+  return by_falling({core.at(layer).begin(), core.at(layer).end()});
 }
 
 std::vector<int32_t> NeuronProfile::by_importance(int64_t layer) const {
@@ -118,7 +116,9 @@ std::vector<int32_t> NeuronProfile::by_importance(int64_t layer) const {
   const std::vector<int32_t>& count = positive.at(layer);
   const double most_sum = std::max(*std::max_element(sum.begin(), sum.end()), 1e-30f);
   const double most_count = std::max(*std::max_element(count.begin(), count.end()), 1);
-  return by_score(neurons, [&](int32_t neuron) { return 0.5 * sum[neuron] / most_sum + 0.5 * count[neuron] / most_count; });
+  std::vector<double> importance(neurons);
+  for (int64_t i = 0; i < neurons; ++i) importance[i] = 0.5 * sum[i] / most_sum + 0.5 * count[i] / most_count;
+  return by_falling(importance);
 }
 
 void NeuronProfile::save(const std::filesystem::path& folder) const {

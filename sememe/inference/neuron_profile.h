@@ -59,6 +59,9 @@ struct NeuronProfile {
   static NeuronProfile load(const std::filesystem::path& folder, const QuantizedTransformer& engine);
 };
 
+/// Neurons by falling score; of equal ones the lower first.
+std::vector<int32_t> by_falling(const std::vector<double>& scores);
+
 /// Tells models apart: of the shape and some of the weights.
 uint64_t fingerprint(const QuantizedTransformer& engine);
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <numeric>
 
 #include "sememe/base/error.h"
 #include "sememe/base/random.h"
@@ -13,15 +12,6 @@ namespace sememe {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-/// Neurons by falling score; of equal ones the lower first.
-template <class T>
-std::vector<int32_t> by_falling(const std::vector<T>& scores) {
-  std::vector<int32_t> order(scores.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return scores[a] != scores[b] ? scores[a] > scores[b] : a < b; });
-  return order;
-}
 
 /// Neurons by the length of their columns of down, the longest first.
 std::vector<int32_t> by_magnitude(const TransformerWeights& weights, int64_t layer) {
@@ -122,7 +112,7 @@ SparseDecoder::SparseDecoder(QuantizedTransformer& engine, const SparsityOptions
         fail_usage("powerinfer works on models whose MLPs have a ReLU, where neurons are off; this one has none");
       // Hot are those that make up half of what is to be kept, by how often they fire.
       for (int64_t layer = 0; power && layer < config.layers; ++layer) {
-        always[layer] = by_falling(profile_->positive[layer]);
+        always[layer] = by_falling({profile_->positive[layer].begin(), profile_->positive[layer].end()});
         always[layer].resize(kept_of(options.keep / 2, config.feed_forward_width));
       }
       each_token_ = std::make_unique<PredictedNeurons>(profile_->predictors, power ? PredictedNeurons::Rule::kLikely : PredictedNeurons::Rule::kBest,

@@ -29,6 +29,7 @@ dense = read(root / "sparsity.json").get("dense_perplexity")
 check("keeping all costs nothing", all(row["perplexity"] == dense for row in rows if row["keep"] == 1 and row["policy"] in ("static", "random", "oracle", "cats")), rows)
 cost = {row["policy"]: row["kl"] for row in rows if row["keep"] == 0.4}
 check("the largest activations cost less than random ones", cost.get("oracle", 1) < cost.get("random", 0), cost)
+works("the defaults fit the shipped model's context", "model", "sparsity", MODEL, *common, "--texts", 1, "--policy", "oracle")
 without = works("sparsity without a profile", *measured, "--policy", "coreinfer-stability", "--json", root / "one.json")
 check("a table is printed", "coreinfer-stability" in without.stdout and "with all neurons: perplexity" in without.stdout, without.stdout)
 
