@@ -2,6 +2,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <torch/version.h>
+#if TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 9
+#include <ATen/DeviceAccelerator.h>
+#endif
+
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -48,6 +53,16 @@ std::string output_of(const std::string& command) {
 
 namespace {
 
+/// The most that LibTorch held at once on the CUDA device, MiB; 0 where this LibTorch does not tell.
+double peak_device_memory() {
+#if TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 9
+  const auto stats = at::accelerator::getDeviceStats(at::accelerator::getDeviceIndex());
+  return static_cast<double>(stats.allocated_bytes[0].peak) / (1 << 20);
+#else
+  return 0.0;
+#endif
+}
+
 namespace fs = std::filesystem;
 struct TrainingBench {
   CommonOptions common;
@@ -62,24 +77,22 @@ struct TrainingBench {
     measured[0].name = "sememe " + architecture;
     measured[1].name = "limit: one float32 encoder product";
     std::vector<std::string> peers;
-    if (common.device == "cpu" && fs::exists(python) && fs::exists(script)) {
+    if (fs::exists(python) && fs::exists(script)) {
       const Json found = parse_json(output_of(fmt::format("{} {} --list", python.string(), script.string())), script.string());
       for (const Json& peer : found) peers.push_back(peer.get<std::string>());
     }
-    if (common.device != "cpu")
-      note("peers are measured on the cpu only");
-    else if (peers.empty())
+    if (peers.empty())
       note(fmt::format("no peers found: ./setup --peers installs them for {}", python.string()));
     for (const std::string& peer : peers) measured.push_back({peer, {}, 0.0});
     const std::unique_ptr<DictionaryLearner> learner = make_learner();
     for (int64_t round = 0; round < rounds; ++round) {
       measured[0].rates.push_back(measure_ours(*learner, round == 0));
-      if (round == 0) measured[0].memory = peak_memory();  // before the product below, whose output is large
+      if (round == 0) measured[0].memory = common.device == "cpu" ? peak_memory() : peak_device_memory();  // before the product below, whose output is large
       measured[1].rates.push_back(measure_product());
       for (size_t i = 0; i < peers.size(); ++i) {
         const std::string line = output_of(fmt::format(
-            "{} {} --peer {} --width {} --latents {} --k {} --batch {} --steps {} --threads {}", python.string(), script.string(), peers[i],
-            width, latents, k, batch, steps, thread_count()));
+            "{} {} --peer {} --width {} --latents {} --k {} --batch {} --steps {} --threads {} --device {}", python.string(),
+            script.string(), peers[i], width, latents, k, batch, steps, thread_count(), common.device));
         const Json peer = parse_json(line, peers[i]);
         measured[2 + i].rates.push_back(json_member<double>(peer, "tokens_per_second", peers[i]));
         measured[2 + i].memory = std::max(measured[2 + i].memory, json_member<double>(peer, "peak_mib", peers[i]));
@@ -90,7 +103,8 @@ struct TrainingBench {
   }
 
   ActivationRows rows() const {
-    return {torch::randn({batch, width}), find_architecture(architecture).needs_gradients ? torch::randn({batch, width}) : torch::Tensor()};
+    const auto random = [this] { return torch::randn({batch, width}).to(torch::Device(common.device)); };
+    return {random(), find_architecture(architecture).needs_gradients ? random() : torch::Tensor()};
   }
 
   std::unique_ptr<DictionaryLearner> make_learner() const {
@@ -101,22 +115,27 @@ struct TrainingBench {
     options.k = k;
     options.seed = common.seed;
     options.device = torch::Device(common.device);
-    return find_architecture(architecture).learn(options, measure_activations(rows().activations));
+    return find_architecture(architecture).learn(options, measure_activations(rows().activations.cpu()));
   }
 
   double measure_ours(DictionaryLearner& learner, bool first) const {
     const ActivationRows batch_rows = rows();
     if (first) learner.step(batch_rows, 1e-4);
+    wait();
     const auto start = Clock::now();
     for (int64_t step = 0; step < steps; ++step) learner.step(batch_rows, 1e-4);
+    wait();
     return static_cast<double>(batch * steps) / seconds_since(start);
+  }
+
+  void wait() const {
+    if (common.device == "cuda") torch::cuda::synchronize();
   }
 
   double measure_product() const {
     const torch::Device device(common.device);
     const torch::Tensor x = torch::randn({batch, width}, device), encoder = torch::randn({latents, width}, device);
     torch::Tensor product = torch::mm(x, encoder.t());
-    const auto wait = [&] { return product[0][0].item<float>(); };  // for a device that works on its own
     wait();
     const auto start = Clock::now();
     torch::mm_out(product, x, encoder.t());

@@ -61,12 +61,11 @@ struct TrainModel {
 
   void run() const {
     apply(common);
-    if (common.device != "cpu") fail_usage("--device {}: models are trained on the cpu", common.device);
     Recipe wanted = Recipe::load(recipe);
     if (tokens) wanted.tokens = *tokens;
     if (batch) wanted.batch_tokens = *batch;
     if (seed->count() > 0) wanted.seed = common.seed;
-    const Json report = train_language_model(wanted, out, resume);
+    const Json report = train_language_model(wanted, out, resume, torch::Device(common.device));
     if (!common.json.empty()) write_json(common.json, report);
     fmt::print("{}: {} parameters, {} tokens in {:.0f} s ({:.0f} tokens/s)\n", out.string(),
                report.at("parameters").get<int64_t>(), report.at("tokens").get<int64_t>(), report.at("seconds").get<double>(),

@@ -6,6 +6,7 @@
 
 #include "sememe/base/error.h"
 #include "sememe/features/tensor_codes.h"
+#include "sememe/features/tensor_products.h"
 
 namespace sememe {
 namespace {
@@ -43,11 +44,12 @@ SparseCodes Autoencoder::encode_by_tensors(const torch::Tensor& x, const torch::
   check_inputs(x, width());
   const torch::NoGradGuard no_autograd;
   const torch::Tensor centred = x.to(torch::kFloat) - beside(x, weights_.decoder_bias);
-  const torch::Tensor encoder = beside(x, weights_.encoder), bias = beside(x, weights_.encoder_bias);
+  const RowProducts encoder(beside(x, weights_.encoder));
+  const torch::Tensor bias = beside(x, weights_.encoder_bias);
   std::vector<SparseCodes> parts;
   const auto encode_part = [&](int64_t begin, int64_t count) {
     const torch::Tensor some = gradients.defined() ? gradients.narrow(0, begin, count).to(torch::kFloat) : gradients;
-    parts.push_back(select_by_tensors(torch::addmm(bias, centred.narrow(0, begin, count), encoder.t()), some, begin));
+    parts.push_back(select_by_tensors(encoder.with(centred.narrow(0, begin, count), bias), some, begin));
   };
   for_parts(x.size(0), rows_of_part(size()), encode_part);
   if (parts.empty()) encode_part(0, 0);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <future>
 #include <iterator>
 #include <limits>
 #include <memory>
@@ -160,13 +161,49 @@ struct Means {
   }
 };
 
+/// The batches of a run, one after another. Where another device learns, the next is read while it works on the last.
+class Batches {
+ public:
+  using Position = ShuffledActivations::Position;
+
+  Batches(ShuffledActivations rows, int64_t batch, Share share, bool ahead)
+      : rows_(std::move(rows)), position_(rows_.position()), batch_(batch), share_(share), ahead_(ahead) {}
+
+  /// @param last whether no other will be asked for
+  ActivationRows next(bool last) {
+    ActivationRows batch = coming_.valid() ? coming_.get() : read();
+    position_ = rows_.position();
+    if (ahead_ && !last) coming_ = std::async(std::launch::async, [this] { return read(); });
+    return batch;
+  }
+  /// Where the batch begins that is given next.
+  Position position() const { return position_; }
+  void seek(Position position) {
+    if (coming_.valid()) coming_.wait();
+    coming_ = {};
+    rows_.seek(position);
+    position_ = position;
+  }
+  /// Rows left out so far in this process.
+  int64_t dropped() const { return rows_.dropped(); }
+
+ private:
+  ActivationRows read() { return rows_.next(batch_, share_.begin, share_.count); }
+
+  ShuffledActivations rows_;
+  Position position_;
+  int64_t batch_;
+  Share share_;  // of the rows of a batch
+  bool ahead_;
+  std::future<ActivationRows> coming_;
+};
+
 class Training {
  public:
   Training(const ActivationStore& store, const DictionaryTrainingOptions& options, std::filesystem::path folder)
       : store_(store),
         options_(options),
         ranks_(Ranks::of_run(), shards_of(store, options)),
-        share_(ranks_.own_rows(options.batch)),
         settings_(settings_of(store, options)),
         folder_(std::move(folder)),
         checkpoint_(folder_.string() + ".checkpoint"),
@@ -210,7 +247,8 @@ class Training {
     const Architecture& architecture = find_architecture(options_.architecture);
     rate_ = options_.learning_rate > 0 ? options_.learning_rate : default_learning_rate(options_.latents) * architecture.rate;
     learner_ = architecture.learn(learner, measure_activations(kept, parts));
-    rows_ = std::make_unique<ShuffledActivations>(store_, options_.seed, largest_norm);
+    batches_ = std::make_unique<Batches>(ShuffledActivations(store_, options_.seed, largest_norm), options_.batch,
+                                         ranks_.own_rows(options_.batch), !options_.device.is_cpu());
     if (options_.resume && std::filesystem::exists(checkpoint_)) load_checkpoint();
     check_agreement();
     if (!ranks_.all.alone())
@@ -241,11 +279,11 @@ class Training {
   }
 
   void one_step() {
-    const auto before = rows_->position();
+    const auto before = batches_->position();
     try {
-      last_ = learner_->step(rows_->next(options_.batch, share_.begin, share_.count), rate_at(step_));
+      last_ = learner_->step(batches_->next(step_ + 1 == steps_), rate_at(step_));
     } catch (const Interrupted&) {  // a step of minutes, which has changed nothing
-      rows_->seek(before);
+      batches_->seek(before);
       stop();
     }
     ++step_;
@@ -276,7 +314,7 @@ class Training {
   }
 
   void save_checkpoint() {
-    const auto position = rows_->position();
+    const auto position = batches_->position();
     const Json state{{"settings", settings_},
                      {"step", step_},
                      {"position", {position.epoch, position.window, position.row}},
@@ -308,7 +346,7 @@ class Training {
     const auto position = json_member<std::vector<int64_t>>(state, "position", where);
     const bool possible = position.size() == 3 && std::all_of(position.begin(), position.end(), [](int64_t at) { return at >= 0; });
     if (!possible || step_ < 0 || step_ > steps_) fail("{}: \"position\" or \"step\" cannot be", where);
-    rows_->seek({position[0], position[1], position[2]});
+    batches_->seek({position[0], position[1], position[2]});
     curve_ = json_member<std::vector<Json>>(state, "curve", where);
     since_point_ = Means::load(json_member<Json>(state, "since_point", where), where);
     final_ = Means::load(json_member<Json>(state, "final", where), where);
@@ -322,7 +360,7 @@ class Training {
     result["tokens_per_second"] = tokens_per_second;
     result["settings"] = settings_;
     result["learning_rate"] = rate_;
-    result["dropped_sinks"] = rows_->dropped();
+    result["dropped_sinks"] = batches_->dropped();
     result["curve"] = curve_;
     Json origin = store_.origin();
     origin["activations"] = store_.path().filename().string();
@@ -335,20 +373,19 @@ class Training {
     std::error_code ignored;
     std::filesystem::remove(checkpoint_, ignored);
     if (last_.dead > 0) note(fmt::format("{} of {} latents are dead at the end of training", last_.dead, options_.latents));
-    if (rows_->dropped() > 0) note(fmt::format("{} attention-sink rows were left out", rows_->dropped()));
+    if (batches_->dropped() > 0) note(fmt::format("{} attention-sink rows were left out", batches_->dropped()));
     return result;
   }
 
   ActivationStore store_;
   DictionaryTrainingOptions options_;
   RankGrid ranks_;
-  Share share_;  // of the rows of a batch
   Json settings_;
   std::filesystem::path folder_, checkpoint_;
   int64_t steps_, step_ = 0, saved_step_ = 0;
   double rate_ = 0.0;
   std::unique_ptr<DictionaryLearner> learner_;
-  std::unique_ptr<ShuffledActivations> rows_;
+  std::unique_ptr<Batches> batches_;
   StepReport last_;
   Means since_point_, final_;
   Json curve_ = Json::array();

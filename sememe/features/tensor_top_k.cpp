@@ -43,9 +43,10 @@ class TensorGradientTopK : public TensorTopKLearner {
     if (!gradients.defined()) fail("g-SAE needs gradients; capture with --gradients");
     follow_influence(measure_influence(gradients, weights_.decoder), influence_mean_);
     const kernels::TopKOptions options = selection_options(options_.gradient, k, influence_mean_.item<double>());
+    const RowProducts by_atom(weights_.decoder);
     std::vector<SparseCodes> parts;
     for_parts(centred.size(0), part(), [&](int64_t begin, int64_t count) {
-      const torch::Tensor influence = torch::mm(gradients.narrow(0, begin, count), weights_.decoder.t()).abs_();
+      const torch::Tensor influence = by_atom.with(gradients.narrow(0, begin, count)).abs_();
       parts.push_back(top_k_by_tensors(pre_activations(centred, begin, count), influence, options, begin));
     });
     return join_codes(parts);
@@ -163,7 +164,7 @@ void TensorTopKLearner::initialize(const ActivationStatistics& statistics) {
 }
 
 torch::Tensor TensorTopKLearner::pre_activations(const torch::Tensor& centred, int64_t begin, int64_t count) const {
-  return torch::addmm(weights_.encoder_bias, centred.narrow(0, begin, count), weights_.encoder.t());
+  return encoder_->with(centred.narrow(0, begin, count), weights_.encoder_bias);
 }
 
 SparseCodes TensorTopKLearner::select(const torch::Tensor& centred, const torch::Tensor&, int64_t k) {
@@ -197,9 +198,10 @@ double TensorTopKLearner::add_auxiliary(const torch::Tensor& error) {
   const double spread = (error - error.mean(0)).square().sum().item<double>();
   if (dead.numel() == 0 || options_.auxiliary_k == 0 || !(spread > 0)) return 0.0;
   const torch::Tensor encoder = weights_.encoder.index_select(0, dead), bias = weights_.encoder_bias.index_select(0, dead);
+  const RowProducts by_latent(encoder);
   std::vector<SparseCodes> parts;
   for_parts(centred_.size(0), part_, [&](int64_t begin, int64_t count) {
-    parts.push_back(top_k_by_tensors(torch::addmm(bias, centred_.narrow(0, begin, count), encoder.t()), {},
+    parts.push_back(top_k_by_tensors(by_latent.with(centred_.narrow(0, begin, count), bias), {},
                                      {.k = std::min(options_.auxiliary_k, dead.numel())}, begin));
   });
   SparseCodes codes = join_codes(parts);
@@ -213,6 +215,8 @@ StepReport TensorTopKLearner::read_batch(const torch::Tensor& x, const torch::Te
   const int64_t batch = x.size(0);
   const double spread = static_cast<double>(batch) * variance_;
   centred_ = x - weights_.decoder_bias;
+  encoder_.reset();
+  encoder_.emplace(weights_.encoder);
   gradients_ = zeros_like(weights_);
   double more_squares = 0.0;
   torch::Tensor to_output = torch::zeros_like(weights_.decoder_bias);

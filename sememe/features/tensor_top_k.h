@@ -6,12 +6,14 @@
 #include <torch/torch.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "sememe/features/autoencoder_weights.h"
 #include "sememe/features/learner.h"
 #include "sememe/features/tensor_codes.h"
+#include "sememe/features/tensor_products.h"
 
 namespace sememe {
 
@@ -62,6 +64,7 @@ class TensorTopKLearner : public DictionaryLearner {
   SparseCodes codes_;  // of the last batch
 
  private:
+  std::optional<RowProducts> encoder_;  // of this step
   void initialize(const ActivationStatistics& statistics);
   StepReport read_batch(const torch::Tensor& x, const torch::Tensor& gradients);
   double add_auxiliary(const torch::Tensor& error);

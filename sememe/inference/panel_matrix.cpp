@@ -25,7 +25,8 @@ std::optional<PanelLayout> layout_of(GgmlType type) {
 }
 
 std::optional<PanelFloats> floats_of(GgmlType type) {
-  if (type == GgmlType::kF32) return PanelFloats::kFloat32;
+  // A scale of Q8_K is a float32, which panels of codes have no room for.
+  if (type == GgmlType::kF32 || type == GgmlType::kQ8_K) return PanelFloats::kFloat32;
   if (type == GgmlType::kF16) return PanelFloats::kFloat16;
   if (type == GgmlType::kBF16) return PanelFloats::kBfloat16;
   return std::nullopt;
@@ -63,16 +64,23 @@ bool repack_codes(const GgufTensor& tensor, const PanelLayout& layout, const int
 
 /// One panel of floats. @return whether all are finite
 bool repack_floats(const GgufTensor& tensor, const int64_t (&sources)[kPanelRows], int64_t width, uint8_t* to) {
-  const int64_t bytes = block_layout(tensor.type).bytes;
+  const BlockLayout& blocks = block_layout(tensor.type);
+  const int64_t bytes = float_bytes(*floats_of(tensor.type)), row_bytes = width / blocks.weights * blocks.bytes;
+  std::vector<float> dequantized(blocks.weights > 1 ? width : 0);
   bool finite = true;
   for (int64_t row = 0; row < kPanelRows; ++row) {
+    const std::byte* from = tensor.data.data() + std::max<int64_t>(sources[row], 0) * row_bytes;
+    if (sources[row] >= 0 && !dequantized.empty()) {
+      dequantize(tensor.type, {from, static_cast<size_t>(row_bytes)}, dequantized);
+      from = reinterpret_cast<const std::byte*>(dequantized.data());
+    }
     for (int64_t column = 0; column < width; ++column) {
       uint8_t* const place = to + (column * kPanelRows + row) * bytes;
       if (sources[row] < 0) {
         std::memset(place, 0, bytes);
         continue;
       }
-      std::memcpy(place, tensor.data.data() + (sources[row] * width + column) * bytes, bytes);
+      std::memcpy(place, from + column * bytes, bytes);
       const unsigned high = place[bytes - 1] & 0x7f, next = place[bytes - 2];
       finite = finite && (tensor.type == GgmlType::kF16 ? (high & 0x7c) != 0x7c : (high << 1 | next >> 7) != 0xff);
     }
@@ -104,7 +112,7 @@ int64_t PanelMatrix::bytes(const GgufTensor& tensor) {
   if (tensor.shape.size() != 2 || tensor.shape[0] < 1) fail("tensor \"{}\" is [{}]; a matrix is wanted", tensor.name, fmt::join(tensor.shape, ", "));
   const int64_t panels = (tensor.shape[0] + kPanelRows - 1) / kPanelRows, width = tensor.shape[1];
   if (const auto layout = layout_of(tensor.type); layout && kernels::has_kernel(*layout)) return panels * layout->panel_bytes(width);
-  if (floats_of(tensor.type)) return panels * kPanelRows * width * block_layout(tensor.type).bytes;
+  if (const auto floats = floats_of(tensor.type)) return panels * kPanelRows * width * float_bytes(*floats);
   fail("tensor \"{}\" is of type {}, which has no product", tensor.name, block_layout(tensor.type).name);
 }
 

@@ -7,6 +7,18 @@
 
 #include "sememe/base/error.h"
 
+#ifndef SEMEME_CHOSEN_PANELS_ONCE
+#define SEMEME_CHOSEN_PANELS_ONCE
+namespace sememe::kernels {
+
+/// What a panel is made of, again and again: so many vectors of 16 values of two bytes, then of one, then of four.
+struct LaneUnit {
+  int64_t halves, bytes, words;
+};
+
+}  // namespace sememe::kernels
+#endif
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "sememe/kernels/chosen_panels.cpp"
 #include <hwy/foreach_target.h>
@@ -71,6 +83,67 @@ void gather_columns(const ChosenColumns& chosen, const uint8_t* matrix, int64_t 
     }
   }
 }
+
+#if HWY_TARGET <= HWY_AVX3  // where a panel's 16 lanes are one vector
+/// Merges, vector by vector, the lanes that come from one panel and the next: rows mostly ascend, so that few panels hold the 16.
+class LaneMerger {
+ public:
+  LaneMerger(const uint8_t* const* panels, const int32_t* lanes) {
+    for (int64_t row = 0; row < kPanelRows;) {
+      HWY_ALIGN int32_t from[kPanelRows] = {}, taken[kPanelRows] = {};
+      const uint8_t* const panel = panels[row];
+      for (; row < kPanelRows && panels[row] == panel; ++row) from[row] = lanes[row], taken[row] = 1;
+      if (panel == nullptr) continue;
+      panels_[count_] = panel;
+      lanes_[count_] = hn::SetTableIndices(words_, from);
+      taken_[count_++] = hn::Ne(hn::Load(words_, taken), hn::Zero(words_));
+    }
+  }
+  /// 16 values of kBytes bytes.
+  template <int kBytes>
+  HWY_INLINE void copy(int64_t at, uint8_t* to) const {
+    const hn::Rebind<uint16_t, Ints> halves;
+    const hn::Rebind<uint8_t, Ints> bytes;
+    IntVector merged = hn::Zero(words_);
+    for (int i = 0; i < count_; ++i) {
+      const uint8_t* const from = panels_[i] + at;
+      IntVector values;
+      if constexpr (kBytes == 4) values = hn::LoadU(words_, reinterpret_cast<const int32_t*>(from));
+      if constexpr (kBytes == 2) values = hn::PromoteTo(words_, hn::LoadU(halves, reinterpret_cast<const uint16_t*>(from)));
+      if constexpr (kBytes == 1) values = hn::PromoteTo(words_, hn::LoadU(bytes, from));
+      merged = hn::IfThenElse(taken_[i], hn::TableLookupLanes(values, lanes_[i]), merged);
+    }
+    if constexpr (kBytes == 4) hn::StoreU(merged, words_, reinterpret_cast<int32_t*>(to + at));
+    if constexpr (kBytes == 2) hn::StoreU(hn::DemoteTo(halves, merged), halves, reinterpret_cast<uint16_t*>(to + at));
+    if constexpr (kBytes == 1) hn::StoreU(hn::DemoteTo(bytes, merged), bytes, to + at);
+  }
+
+ private:
+  static constexpr Ints words_{};
+  int count_ = 0;
+  const uint8_t* panels_[kPanelRows];
+  decltype(hn::SetTableIndices(Ints(), static_cast<const int32_t*>(nullptr))) lanes_[kPanelRows];
+  hn::Mask<Ints> taken_[kPanelRows];
+};
+#else
+class LaneMerger {
+ public:
+  LaneMerger(const uint8_t* const* panels, const int32_t* lanes) : panels_(panels), lanes_(lanes) {}
+  template <int kBytes>
+  HWY_INLINE void copy(int64_t at, uint8_t* to) const {
+    for (int64_t row = 0; row < kPanelRows; ++row) {
+      if (panels_[row] != nullptr)
+        std::memcpy(to + at + row * kBytes, panels_[row] + at + lanes_[row] * kBytes, kBytes);
+      else
+        std::memset(to + at + row * kBytes, 0, kBytes);
+    }
+  }
+
+ private:
+  const uint8_t* const* panels_;
+  const int32_t* lanes_;
+};
+#endif
 
 HWY_INLINE FloatVector load_floats(const uint8_t* bytes) { return hn::LoadU(Floats(), reinterpret_cast<const float*>(bytes)); }
 
@@ -140,6 +213,16 @@ void all_column_products(const ChosenColumns& chosen, const uint8_t* matrix, int
 
 }  // namespace
 
+/// One panel of 16 rows: of each the panel that it is in, null for none, and its lane there.
+void gather_rows_of_panel(const LaneUnit& unit, const uint8_t* const* panels, const int32_t* lanes, int64_t panel_bytes, uint8_t* HWY_RESTRICT to) {
+  const LaneMerger merger(panels, lanes);
+  for (int64_t at = 0; at < panel_bytes;) {
+    for (int64_t i = 0; i < unit.halves; ++i, at += 2 * kPanelRows) merger.copy<2>(at, to);
+    for (int64_t i = 0; i < unit.bytes; ++i, at += kPanelRows) merger.copy<1>(at, to);
+    for (int64_t i = 0; i < unit.words; ++i, at += 4 * kPanelRows) merger.copy<4>(at, to);
+  }
+}
+
 using GatherFunction = void (*)(const ChosenColumns& chosen, const uint8_t* matrix, int64_t first, int64_t last, uint8_t* to);
 GatherFunction gather_columns_of(const PanelLayout& layout) {
   return choose_by_layout(layout, []<class L>() -> GatherFunction { return gather_columns<L>; });
@@ -157,32 +240,23 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace sememe::kernels {
 
+HWY_EXPORT(gather_rows_of_panel);
 HWY_EXPORT(gather_columns_of);
 HWY_EXPORT(column_products_of);
 
 namespace {
 
-/// A value of kBytes bytes from a lane of a row's own panel, for each of 16 rows side by side.
-template <int kBytes>
-void gather_lanes(const uint8_t* const (&panels)[kPanelRows], const int64_t (&lanes)[kPanelRows], int64_t at, uint8_t* to) {
-  for (int64_t row = 0; row < kPanelRows; ++row)
-    if (panels[row] != nullptr) std::memcpy(to + at + row * kBytes, panels[row] + at + lanes[row] * kBytes, kBytes);
-}
-
-/// Calls gather(panels, lanes, to) for each panel to write: of each row the panel that it is in, none past the last, and the lane.
-template <class Gather>
-void for_each_panel(const uint8_t* matrix, int64_t panel_bytes, std::span<const int32_t> rows, int64_t first, int64_t last, uint8_t* to,
-                    const Gather& gather) {
+/// Writes the panels first <= p < last of the rows, whose sources are panels of `panel_bytes`.
+void gather_panels(const LaneUnit& unit, const uint8_t* matrix, int64_t panel_bytes, std::span<const int32_t> rows, int64_t first, int64_t last,
+                   uint8_t* to) {
   for (int64_t panel = first; panel < last; ++panel, to += panel_bytes) {
     const uint8_t* panels[kPanelRows] = {};
-    int64_t lanes[kPanelRows] = {};
-    const int64_t count = std::min<int64_t>(kPanelRows, static_cast<int64_t>(rows.size()) - panel * kPanelRows);
-    for (int64_t row = 0; row < count; ++row) {
+    int32_t lanes[kPanelRows] = {};
+    for (int64_t row = 0; row < kPanelRows && panel * kPanelRows + row < static_cast<int64_t>(rows.size()); ++row) {
       const int32_t source = rows[panel * kPanelRows + row];
-      panels[row] = matrix + source / kPanelRows * panel_bytes, lanes[row] = source % kPanelRows;
+      panels[row] = matrix + source / kPanelRows * panel_bytes, lanes[row] = static_cast<int32_t>(source % kPanelRows);
     }
-    if (count < kPanelRows) std::memset(to, 0, panel_bytes);
-    gather(panels, lanes, to);
+    HWY_DYNAMIC_DISPATCH(gather_rows_of_panel)(unit, panels, lanes, panel_bytes, to);
   }
 }
 
@@ -191,27 +265,13 @@ void for_each_panel(const uint8_t* matrix, int64_t panel_bytes, std::span<const 
 void gather_panel_rows(const PanelLayout& layout, const uint8_t* matrix, int64_t width, std::span<const int32_t> rows, int64_t first,
                        int64_t last, uint8_t* to) {
   const int64_t heads = layout.offsets ? 2 : 1, groups = layout.group_scales ? layout.unit_columns() / layout.group * heads : 0;
-  for_each_panel(matrix, layout.panel_bytes(width), rows, first, last, to, [&](const auto& panels, const auto& lanes, uint8_t* panel) {
-    for (int64_t at = 0; at < layout.panel_bytes(width);) {
-      const int64_t end = at + layout.unit_bytes();
-      for (int64_t i = 0; i < heads; ++i, at += 2 * kPanelRows) gather_lanes<2>(panels, lanes, at, panel);
-      for (int64_t i = 0; i < groups; ++i, at += kPanelRows) gather_lanes<1>(panels, lanes, at, panel);
-      for (; at < end; at += 4 * kPanelRows) gather_lanes<4>(panels, lanes, at, panel);
-    }
-  });
+  const int64_t codes = layout.unit_bytes() - (2 * heads + groups) * kPanelRows;
+  gather_panels({heads, groups, codes / (4 * kPanelRows)}, matrix, layout.panel_bytes(width), rows, first, last, to);
 }
 
 void gather_float_panel_rows(int64_t weight_bytes, const uint8_t* matrix, int64_t width, std::span<const int32_t> rows, int64_t first,
                              int64_t last, uint8_t* to) {
-  const int64_t step = weight_bytes * kPanelRows;
-  for_each_panel(matrix, width * step, rows, first, last, to, [&](const auto& panels, const auto& lanes, uint8_t* panel) {
-    for (int64_t at = 0; at < width * step; at += step) {
-      if (weight_bytes == 2)
-        gather_lanes<2>(panels, lanes, at, panel);
-      else
-        gather_lanes<4>(panels, lanes, at, panel);
-    }
-  });
+  gather_panels({weight_bytes == 2, 0, weight_bytes == 4}, matrix, width * weight_bytes * kPanelRows, rows, first, last, to);
 }
 
 ChosenColumns::ChosenColumns(const PanelLayout& layout, int64_t width, std::span<const int32_t> columns) : layout(layout), width(width) {

@@ -94,8 +94,8 @@ void read_corpus(const Json& corpus, const fs::path& path, Recipe& recipe) {
 /// The stages of one training, each of which leaves a file in the work folder and is passed over where that file is.
 class Workshop {
  public:
-  Workshop(const Recipe& recipe, fs::path out, bool resume)
-      : recipe_(recipe), out_(std::move(out)), work_(out_.string() + ".work"), resume_(resume) {
+  Workshop(const Recipe& recipe, fs::path out, bool resume, torch::Device device)
+      : recipe_(recipe), out_(std::move(out)), work_(out_.string() + ".work"), resume_(resume), device_(device) {
     check_output_folder(out_, kWeightsFile);
     const fs::path settings = work_ / "recipe.json";
     if (resume_ && fs::exists(settings) && read_json(settings) != recipe_.to_json())
@@ -155,6 +155,7 @@ class Workshop {
 
   TrainingResult train_on(Transformer& network, PackedTokens& packed) {
     network.initialize(recipe_.seed);
+    network.to(device_);
     const int64_t rows = recipe_.batch_tokens / recipe_.network.context;
     TrainerOptions options;
     options.steps = std::max<int64_t>(recipe_.tokens / recipe_.batch_tokens, 1);
@@ -169,14 +170,20 @@ class Workshop {
     options.settings = recipe_.to_json();
     options.label = "train model";
     options.rows_per_step = recipe_.batch_tokens;
-    return train(network, [&](int64_t step, int64_t) { return packed.batch(step, rows); }, options);
+    const auto batch = [&](int64_t step, int64_t) {
+      const Batch next = packed.batch(step, rows);
+      return Batch{next.inputs.to(device_), next.targets.to(device_)};
+    };
+    return train(network, batch, options);
   }
 
   Json finish(const LanguageModel& model, const PackedTokens& packed, const TrainingResult& result) {
     AtomicFolder folder(out_, kWeightsFile);
     model.write_files(folder.path(), torch::kFloat16);
     // The figures are those of the weights as they were saved.
-    const TextLoss heldout = evaluate(LanguageModel::load(folder.path()), open_corpus(heldout_));
+    const LanguageModel saved = LanguageModel::load(folder.path());
+    saved.network->to(device_);
+    const TextLoss heldout = evaluate(saved, open_corpus(heldout_));
     note("counting 5-grams for the baseline");
     const double ngram_bits = kneser_ney_bits(packed.ids(), model.tokenizer, *open_corpus(heldout_));
     int64_t parameters = 0;
@@ -186,6 +193,7 @@ class Workshop {
                          {"corpus_tokens", packed.size()},
                          {"tokens", steps * recipe_.batch_tokens},
                          {"seconds", result.seconds},
+                         {"device", device_.str()},
                          {"threads", thread_count()},
                          {"tokens_per_second", static_cast<double>(steps * recipe_.batch_tokens) / result.seconds},
                          {"heldout_tokens", heldout.tokens},
@@ -208,6 +216,7 @@ class Workshop {
   const Recipe& recipe_;
   fs::path out_, work_, train_, heldout_;
   bool resume_;
+  torch::Device device_;
 };
 
 }  // namespace
@@ -262,7 +271,7 @@ Json Recipe::to_json() const {
           {"seed", seed}};
 }
 
-Json train_language_model(const Recipe& recipe, const fs::path& out, bool resume) {
+Json train_language_model(const Recipe& recipe, const fs::path& out, bool resume, torch::Device device) {
   check_config(recipe.network);
   if (recipe.tokens < 1) fail_usage("{} tokens are nothing to train on; give at least 1", recipe.tokens);
   if (recipe.batch_tokens < recipe.network.context || recipe.batch_tokens % recipe.network.context != 0)
@@ -270,7 +279,7 @@ Json train_language_model(const Recipe& recipe, const fs::path& out, bool resume
   if (recipe.network.vocabulary < 257)
     fail_usage("a vocabulary of {} is too small; 256 bytes and end-of-text need 257", recipe.network.vocabulary);
   // OUT.work must lie beside OUT, also where a shell has completed its name to "OUT/".
-  return Workshop(recipe, out.has_filename() ? out : out.parent_path(), resume).run();
+  return Workshop(recipe, out.has_filename() ? out : out.parent_path(), resume, device).run();
 }
 
 }  // namespace sememe

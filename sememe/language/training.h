@@ -39,8 +39,9 @@ struct Recipe {
 
 /// Trains as the recipe says and puts the bundle (float16 weights), recipe.json and training.json (loss curve, held-out bits per
 /// byte) into `out`, whole or not at all. What is made on the way lies in the folder `out`.work until then; with `resume` it is used again.
+/// The first weights and the batches are the same on every device; sums are in another order there, so the last digits differ.
 /// @returns what training.json holds
 /// @throws Error if `out` exists and is no model's folder; Interrupted on SIGINT with everything saved
-Json train_language_model(const Recipe& recipe, const std::filesystem::path& out, bool resume);
+Json train_language_model(const Recipe& recipe, const std::filesystem::path& out, bool resume, torch::Device device = torch::kCPU);
 
 }  // namespace sememe

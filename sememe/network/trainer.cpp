@@ -98,11 +98,16 @@ class Run {
   /// Scales the gradient to the largest norm allowed. @returns the norm before
   double clip_gradient() {
     torch::NoGradGuard no_grad;
-    std::vector<torch::Tensor> gradients;
-    for (const auto& [name, parameter] : parameters_)
-      if (parameter.grad().defined()) gradients.push_back(parameter.grad());
+    std::vector<torch::Tensor> gradients, norms;
+    for (const auto& [name, parameter] : parameters_) {
+      if (!parameter.grad().defined()) continue;
+      gradients.push_back(parameter.grad());
+      norms.push_back(gradients.back().norm());
+    }
+    if (norms.empty()) return 0.0;
+    const torch::Tensor all = torch::stack(norms).to(torch::kCPU, torch::kDouble);  // one wait for a device, not one a parameter
     double squares = 0;
-    for (const torch::Tensor& gradient : gradients) squares += std::pow(gradient.norm().item<double>(), 2);
+    for (int64_t i = 0; i < all.size(0); ++i) squares += std::pow(all.data_ptr<double>()[i], 2);
     const double norm = std::sqrt(squares);
     if (options_.clip > 0 && norm > options_.clip)
       for (torch::Tensor& gradient : gradients) gradient.mul_(options_.clip / norm);

@@ -14,6 +14,7 @@
 #include "sememe/features/gradient_top_k.h"
 #include "sememe/features/intervention.h"
 #include "sememe/features/threshold_dictionary.h"
+#include "sememe/network/trainer.h"
 #include "tests/features/learner_setting.h"
 #include "tests/features/on_device.h"
 #include "tests/features/scratch_folder.h"
@@ -211,6 +212,26 @@ TEST_P(Devices, ARunIsInterchangeableWithOneOnTheCpu) {
     const auto dictionary = load_dictionary(folder_ / "device");
     EXPECT_EQ(dictionary->architecture(), name);
   }
+}
+
+TEST_P(Devices, AModelLearnsAsOnTheCpu) {
+  torch::manual_seed(5);
+  const torch::Tensor ids = torch::randint(0, testing::small_llama().vocabulary, {4, 9}, torch::kLong);
+  const auto losses = [&](torch::Device where) {
+    const LanguageModel model = small_language_model();
+    move_module(*model.network, where);
+    const auto batch = [&](int64_t, int64_t) {
+      return Batch{ids.narrow(1, 0, 8).contiguous().to(where), ids.narrow(1, 1, 8).contiguous().to(where)};
+    };
+    TrainerOptions options;
+    options.steps = 6;
+    options.checkpoint = folder_ / where.str();
+    return train(*model.network, batch, options).losses;
+  };
+  const std::vector<double> wanted = losses(torch::kCPU), found = losses(device());
+  ASSERT_EQ(found.size(), wanted.size());
+  for (size_t i = 0; i < wanted.size(); ++i) EXPECT_NEAR(found[i], wanted[i], 1e-3 * wanted[i]) << "step " << i;
+  EXPECT_LT(found.back(), found.front());
 }
 
 class LearntOnTheCpuOnly : public ScratchFolder {};

@@ -247,7 +247,7 @@ TEST(QuantizedTransformer, DecodingAllocatesNothingOnceBuffersAreThere) {
 
 TEST(QuantizedTransformer, EveryTypeOfBlocksRuns) {
   for (const GgmlType type : {GgmlType::kF32, GgmlType::kF16, GgmlType::kBF16, GgmlType::kQ4_0, GgmlType::kQ4_1, GgmlType::kQ5_0, GgmlType::kQ5_1,
-                              GgmlType::kQ8_0, GgmlType::kQ2_K, GgmlType::kQ3_K, GgmlType::kQ4_K, GgmlType::kQ5_K, GgmlType::kQ6_K}) {
+                              GgmlType::kQ8_0, GgmlType::kQ2_K, GgmlType::kQ3_K, GgmlType::kQ4_K, GgmlType::kQ5_K, GgmlType::kQ6_K, GgmlType::kQ8_K}) {
     const SmallGgufFile file({.type = type});
     QuantizedTransformer model(file.path(), 2);
     EXPECT_EQ(logits_in_pieces(model, some_ids(9), {9}).size(), 9u * 257) << block_layout(type).name;
@@ -272,7 +272,7 @@ TEST(QuantizedTransformer, KeptNeuronsAloneGiveTheBitsOfAllWithTheOthersAtZero) 
     }
   } zeroing;
   for (const GgmlType type : {GgmlType::kF32, GgmlType::kF16, GgmlType::kQ4_0, GgmlType::kQ5_1, GgmlType::kQ8_0, GgmlType::kQ2_K, GgmlType::kQ4_K,
-                              GgmlType::kQ6_K}) {
+                              GgmlType::kQ6_K, GgmlType::kQ8_K}) {
     const SmallGgufFile file({.type = type});
     const std::vector<int32_t> ids = some_ids(12);
     std::vector<float> wanted;

@@ -43,6 +43,13 @@ inline std::vector<std::byte> random_blocks(GgmlType type, int64_t weights, Rand
       blocks[i] = (blocks[i] & std::byte{0x80}) | static_cast<std::byte>(type == GgmlType::kF16 ? 0x33 : 0x3d);
     return blocks;
   }
+  if (type == GgmlType::kQ8_K) {
+    for (size_t block = 0; block < blocks.size(); block += layout.bytes) {
+      const auto scale = static_cast<float>(0.0008 * (1 + stream.uniform()));
+      std::memcpy(blocks.data() + block, &scale, 4);
+    }
+    return blocks;
+  }
   // Where the scales are, and a float16 that suits the size of the codes.
   struct Scales {
     std::vector<int64_t> places;

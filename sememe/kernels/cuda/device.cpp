@@ -1,6 +1,7 @@
 #include "sememe/kernels/cuda/device.h"
 
 #include "sememe/base/error.h"
+#include "sememe/kernels/cuda/adam.h"
 #include "sememe/kernels/cuda/top_k.h"
 #include "sememe/kernels/cuda/weighted_rows.h"
 
@@ -19,6 +20,8 @@ namespace {
 bool available() { return false; }
 void top_k(const float*, int64_t, int64_t, const TopKOptions&, const TopKOutput&, int32_t*, Stream) { fail_absent(); }
 void sum_weighted_rows(const CodeRows&, const float*, int64_t, const float*, float*, Stream) { fail_absent(); }
+void adam(const AdamStep&, float*, const float*, float*, float*, int64_t, Stream) { fail_absent(); }
+void adam_unit_rows(const AdamStep&, float*, const float*, float*, float*, int64_t, int64_t, float*, Stream) { fail_absent(); }
 void dot_rows(const CodeRows&, const float*, const float*, int64_t, float*, Stream) { fail_absent(); }
 
 #endif

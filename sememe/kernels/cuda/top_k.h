@@ -1,5 +1,6 @@
 #pragma once
-// kernels/top_k.h on a CUDA device: a block for each row finds the k-th largest score by its bits, eight at a time.
+// kernels/top_k.h on a CUDA device: a block for each row finds by eleven bits of the scores which can be among the
+// k largest. Of few it compares each with each; of many it finds the k-th by the other bits.
 
 #include <cstdint>
 

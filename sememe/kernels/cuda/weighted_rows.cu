@@ -12,18 +12,28 @@ void check(const char* kernel) {
   check_launch(kernel, status == cudaSuccess ? nullptr : cudaGetErrorString(status));
 }
 
+template <int kColumns>
+void launch_sums(const CodeRows& codes, const float* matrix, int64_t width, const float* bias, float* sums, Stream stream) {
+  constexpr int64_t kOfBlock = kRowThreads * kColumns;
+  const dim3 blocks(static_cast<unsigned>(codes.rows), static_cast<unsigned>((width + kOfBlock - 1) / kOfBlock));
+  sum_rows<kColumns><<<blocks, kRowThreads, 0, stream>>>(codes, matrix, width, bias, sums);
+}
+
 }  // namespace
 
 void sum_weighted_rows(const CodeRows& codes, const float* matrix, int64_t width, const float* bias, float* sums, Stream stream) {
   if (codes.rows == 0 || width == 0) return;
-  const dim3 blocks(static_cast<unsigned>(codes.rows), static_cast<unsigned>((width + kRowThreads - 1) / kRowThreads));
-  sum_rows<<<blocks, kRowThreads, 0, stream>>>(codes, matrix, width, bias, sums);
+  if (in_fours(width, {matrix, sums}))
+    launch_sums<4>(codes, matrix, width, bias, sums, stream);
+  else
+    launch_sums<1>(codes, matrix, width, bias, sums, stream);
   check("sum_weighted_rows");
 }
 
 void dot_rows(const CodeRows& codes, const float* vectors, const float* matrix, int64_t width, float* products, Stream stream) {
   if (codes.rows == 0) return;
-  dot_entries<<<static_cast<unsigned>(codes.rows), kRowThreads, 0, stream>>>(codes, vectors, matrix, width, products);
+  const auto kernel = in_fours(width, {vectors, matrix}) ? dot_entries<4> : dot_entries<1>;
+  kernel<<<static_cast<unsigned>(codes.rows), kRowThreads, 0, stream>>>(codes, vectors, matrix, width, products);
   check("dot_rows");
 }
 
