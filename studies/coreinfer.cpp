@@ -235,7 +235,7 @@ fs::path train_small(const StudyOptions& options, const std::string& activation)
   recipe.train = options.work / "text" / "train.jsonl.zst", recipe.heldout = options.work / "text" / "heldout.jsonl.zst";
   recipe.network.feed_forward_width = 1024;
   recipe.network.feed_forward = activation == "relu" ? FeedForward::kGatedRelu : FeedForward::kGatedSilu;
-  recipe.tokens = 1'500'000;
+  recipe.tokens = 6'000'000;
   recipe.seed = options.seed;
   note(fmt::format("training the small model with {}", activation));
   train_language_model(recipe, out, true);

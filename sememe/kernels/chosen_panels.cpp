@@ -84,66 +84,61 @@ void gather_columns(const ChosenColumns& chosen, const uint8_t* matrix, int64_t 
   }
 }
 
-#if HWY_TARGET <= HWY_AVX3  // where a panel's 16 lanes are one vector
-/// Merges, vector by vector, the lanes that come from one panel and the next: rows mostly ascend, so that few panels hold the 16.
+/// Puts a panel together from lanes of others, vector by vector. Rows mostly ascend, so that few source vectors hold the lanes of one.
 class LaneMerger {
  public:
+  /// @param panels, lanes of each of 16 rows; no panel for none
   LaneMerger(const uint8_t* const* panels, const int32_t* lanes) {
-    for (int64_t row = 0; row < kPanelRows;) {
-      HWY_ALIGN int32_t from[kPanelRows] = {}, taken[kPanelRows] = {};
-      const uint8_t* const panel = panels[row];
-      for (; row < kPanelRows && panels[row] == panel; ++row) from[row] = lanes[row], taken[row] = 1;
-      if (panel == nullptr) continue;
-      panels_[count_] = panel;
-      lanes_[count_] = hn::SetTableIndices(words_, from);
-      taken_[count_++] = hn::Ne(hn::Load(words_, taken), hn::Zero(words_));
+    for (int64_t out = 0; out < kPanelRows; out += kLanes) {
+      begin_[out / kLanes] = count_;
+      for (int64_t row = out; row < out + kLanes;) {
+        const uint8_t* const panel = panels[row];
+        const int64_t first = lanes[row] / kLanes * kLanes;
+        HWY_ALIGN int32_t from[kLanes] = {}, taken[kLanes] = {};
+        for (; row < out + kLanes && panels[row] == panel && lanes[row] / kLanes * kLanes == first; ++row)
+          from[row - out] = static_cast<int32_t>(lanes[row] - first), taken[row - out] = 1;
+        if (panel == nullptr) continue;
+        pieces_[count_++] = {panel, first, hn::SetTableIndices(Ints(), from), hn::Ne(hn::Load(Ints(), taken), hn::Zero(Ints()))};
+      }
     }
+    begin_[kPanelRows / kLanes] = count_;
   }
-  /// 16 values of kBytes bytes.
+  /// 16 values of kBytes bytes, at `at` in every panel.
   template <int kBytes>
-  HWY_INLINE void copy(int64_t at, uint8_t* to) const {
+  HWY_INLINE void copy(int64_t at, uint8_t* HWY_RESTRICT to) const {
+    const Ints words;
     const hn::Rebind<uint16_t, Ints> halves;
     const hn::Rebind<uint8_t, Ints> bytes;
-    IntVector merged = hn::Zero(words_);
-    for (int i = 0; i < count_; ++i) {
-      const uint8_t* const from = panels_[i] + at;
-      IntVector values;
-      if constexpr (kBytes == 4) values = hn::LoadU(words_, reinterpret_cast<const int32_t*>(from));
-      if constexpr (kBytes == 2) values = hn::PromoteTo(words_, hn::LoadU(halves, reinterpret_cast<const uint16_t*>(from)));
-      if constexpr (kBytes == 1) values = hn::PromoteTo(words_, hn::LoadU(bytes, from));
-      merged = hn::IfThenElse(taken_[i], hn::TableLookupLanes(values, lanes_[i]), merged);
-    }
-    if constexpr (kBytes == 4) hn::StoreU(merged, words_, reinterpret_cast<int32_t*>(to + at));
-    if constexpr (kBytes == 2) hn::StoreU(hn::DemoteTo(halves, merged), halves, reinterpret_cast<uint16_t*>(to + at));
-    if constexpr (kBytes == 1) hn::StoreU(hn::DemoteTo(bytes, merged), bytes, to + at);
-  }
-
- private:
-  static constexpr Ints words_{};
-  int count_ = 0;
-  const uint8_t* panels_[kPanelRows];
-  decltype(hn::SetTableIndices(Ints(), static_cast<const int32_t*>(nullptr))) lanes_[kPanelRows];
-  hn::Mask<Ints> taken_[kPanelRows];
-};
-#else
-class LaneMerger {
- public:
-  LaneMerger(const uint8_t* const* panels, const int32_t* lanes) : panels_(panels), lanes_(lanes) {}
-  template <int kBytes>
-  HWY_INLINE void copy(int64_t at, uint8_t* to) const {
-    for (int64_t row = 0; row < kPanelRows; ++row) {
-      if (panels_[row] != nullptr)
-        std::memcpy(to + at + row * kBytes, panels_[row] + at + lanes_[row] * kBytes, kBytes);
-      else
-        std::memset(to + at + row * kBytes, 0, kBytes);
+    for (int64_t out = 0; out < kPanelRows; out += kLanes) {
+      IntVector merged = hn::Zero(words);
+      for (int i = begin_[out / kLanes]; i < begin_[out / kLanes + 1]; ++i) {
+        const Piece& piece = pieces_[i];
+        const uint8_t* const from = piece.panel + at + piece.first * kBytes;
+        IntVector values;
+        if constexpr (kBytes == 4) values = hn::LoadU(words, reinterpret_cast<const int32_t*>(from));
+        if constexpr (kBytes == 2) values = hn::PromoteTo(words, hn::LoadU(halves, reinterpret_cast<const uint16_t*>(from)));
+        if constexpr (kBytes == 1) values = hn::PromoteTo(words, hn::LoadU(bytes, from));
+        merged = hn::IfThenElse(piece.taken, hn::TableLookupLanes(values, piece.from), merged);
+      }
+      uint8_t* const there = to + at + out * kBytes;
+      if constexpr (kBytes == 4) hn::StoreU(merged, words, reinterpret_cast<int32_t*>(there));
+      if constexpr (kBytes == 2) hn::StoreU(hn::DemoteTo(halves, merged), halves, reinterpret_cast<uint16_t*>(there));
+      if constexpr (kBytes == 1) hn::StoreU(hn::DemoteTo(bytes, merged), bytes, there);
     }
   }
 
  private:
-  const uint8_t* const* panels_;
-  const int32_t* lanes_;
+  static constexpr int64_t kLanes = hn::MaxLanes(Ints());
+  /// Lanes of a vector to write that come from one vector: of a panel the lanes from `first` on.
+  struct Piece {
+    const uint8_t* panel;
+    int64_t first;
+    decltype(hn::SetTableIndices(Ints(), static_cast<const int32_t*>(nullptr))) from;
+    hn::Mask<Ints> taken;
+  };
+  int count_ = 0, begin_[kPanelRows / kLanes + 1];
+  Piece pieces_[kPanelRows];
 };
-#endif
 
 HWY_INLINE FloatVector load_floats(const uint8_t* bytes) { return hn::LoadU(Floats(), reinterpret_cast<const float*>(bytes)); }
 
