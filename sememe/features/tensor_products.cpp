@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "sememe/kernels/cuda/device.h"
+
 namespace sememe {
 namespace {
 
@@ -25,7 +27,7 @@ std::pair<torch::Tensor, torch::Tensor> split_for_tf32(const torch::Tensor& x) {
   return {high, x - high};
 }
 
-RowProducts::RowProducts(const torch::Tensor& matrix) : matrix_(matrix), in_parts_(matrix.is_cuda()) {
+RowProducts::RowProducts(const torch::Tensor& matrix) : matrix_(matrix), in_parts_(matrix.is_cuda() && kernels::cuda::available()) {
   if (!in_parts_) return;
   const auto [high, low] = split_for_tf32(matrix.contiguous());
   matrix_ = torch::cat({high, low, high}, 1);

@@ -1,18 +1,9 @@
 #include "sememe/kernels/cuda/adam.h"
 
-#include <cuda_runtime.h>
-
 #include "sememe/kernels/cuda/adam-inl.h"
+#include "sememe/kernels/cuda/launch.h"
 
 namespace sememe::kernels::cuda {
-namespace {
-
-void check(const char* kernel) {
-  const cudaError_t status = cudaGetLastError();
-  check_launch(kernel, status == cudaSuccess ? nullptr : cudaGetErrorString(status));
-}
-
-}  // namespace
 
 void adam(const AdamStep& step, float* weights, const float* gradients, float* first, float* second, int64_t n, Stream stream) {
   if (n == 0) return;
@@ -20,7 +11,7 @@ void adam(const AdamStep& step, float* weights, const float* gradients, float* f
   const auto blocks = static_cast<unsigned>((n / columns + kAdamThreads - 1) / kAdamThreads);
   const auto kernel = columns == 4 ? adam_all<4> : adam_all<1>;
   kernel<<<blocks, kAdamThreads, 0, stream>>>(step, weights, gradients, first, second, n);
-  check("adam");
+  check_started("adam");
 }
 
 void adam_unit_rows(const AdamStep& step, float* values, const float* gradients, float* first, float* second, int64_t rows, int64_t width,
@@ -28,7 +19,7 @@ void adam_unit_rows(const AdamStep& step, float* values, const float* gradients,
   if (rows == 0) return;
   const auto kernel = in_fours(width, {values, gradients, first, second}) ? adam_each_row<4> : adam_each_row<1>;
   kernel<<<static_cast<unsigned>(rows), kAdamThreads, 0, stream>>>(step, values, gradients, first, second, width, norms);
-  check("adam_unit_rows");
+  check_started("adam_unit_rows");
 }
 
 }  // namespace sememe::kernels::cuda

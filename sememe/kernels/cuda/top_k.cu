@@ -1,13 +1,11 @@
 #include "sememe/kernels/cuda/top_k.h"
 
-#include <cuda_runtime.h>
-
 #include <climits>
 
+#include "sememe/kernels/cuda/launch.h"
 #include "sememe/kernels/cuda/top_k-inl.h"
 
 namespace sememe::kernels::cuda {
-
 namespace {
 
 /// A block for each row, whose ranks it keeps in shared memory where `in_shared` says that it was given as much.
@@ -58,8 +56,7 @@ void top_k(const float* pre_activations, int64_t rows, int64_t width, const TopK
                           first_unrankable};
   const bool in_shared = width * static_cast<int64_t>(sizeof(uint32_t)) <= most_shared();
   select_rows<<<static_cast<unsigned>(rows), kSelectThreads, in_shared ? width * sizeof(uint32_t) : 0, stream>>>(work, in_shared);
-  const cudaError_t status = cudaGetLastError();
-  check_launch("top_k", status == cudaSuccess ? nullptr : cudaGetErrorString(status));
+  check_started("top_k");
 }
 
 }  // namespace sememe::kernels::cuda

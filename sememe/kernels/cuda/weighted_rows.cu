@@ -1,16 +1,10 @@
 #include "sememe/kernels/cuda/weighted_rows.h"
 
-#include <cuda_runtime.h>
-
+#include "sememe/kernels/cuda/launch.h"
 #include "sememe/kernels/cuda/weighted_rows-inl.h"
 
 namespace sememe::kernels::cuda {
 namespace {
-
-void check(const char* kernel) {
-  const cudaError_t status = cudaGetLastError();
-  check_launch(kernel, status == cudaSuccess ? nullptr : cudaGetErrorString(status));
-}
 
 template <int kColumns>
 void launch_sums(const CodeRows& codes, const float* matrix, int64_t width, const float* bias, float* sums, Stream stream) {
@@ -27,14 +21,14 @@ void sum_weighted_rows(const CodeRows& codes, const float* matrix, int64_t width
     launch_sums<4>(codes, matrix, width, bias, sums, stream);
   else
     launch_sums<1>(codes, matrix, width, bias, sums, stream);
-  check("sum_weighted_rows");
+  check_started("sum_weighted_rows");
 }
 
 void dot_rows(const CodeRows& codes, const float* vectors, const float* matrix, int64_t width, float* products, Stream stream) {
   if (codes.rows == 0) return;
   const auto kernel = in_fours(width, {vectors, matrix}) ? dot_entries<4> : dot_entries<1>;
   kernel<<<static_cast<unsigned>(codes.rows), kRowThreads, 0, stream>>>(codes, vectors, matrix, width, products);
-  check("dot_rows");
+  check_started("dot_rows");
 }
 
 }  // namespace sememe::kernels::cuda
