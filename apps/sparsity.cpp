@@ -64,7 +64,7 @@ struct ProfileModel {
   EngineText from;
   fs::path out;
   int64_t texts = 300, tokens = 256;
-  bool predictors = false;
+  bool predictors = false, thresholds = false;
   ProfileOptions options;
   PredictorOptions predictor_options;
 
@@ -78,6 +78,7 @@ struct ProfileModel {
     options.seed = predictor_options.seed = from.common.seed;
     NeuronProfile profile = make_profile(engine, ids, options);
     if (predictors) profile.predictors = std::make_shared<const std::vector<NeuronPredictor>>(train_predictors(engine, ids, predictor_options));
+    if (thresholds) profile.input_paths = search_thresholds(engine, profile, ids, {});
     profile.save(out);
     std::vector<int64_t> sizes(profile.clusters.centroids.size());
     for (const int32_t cluster : profile.clusters.of_texts) ++sizes[cluster];
@@ -215,6 +216,7 @@ void add_sparsity_commands(CLI::App& group) {
     command->add_option("--clusters", work->options.clusters, "Clusters of texts; 0: by the elbow of 1 to 10, at least 4")->capture_default_str();
     command->add_option("--cluster-layer", work->options.cluster_layer, "Whose neurons tell texts apart; -1: at 25 of 32")->capture_default_str();
     command->add_flag("--predictors", work->predictors, "Also train predictors, for the policies dejavu and powerinfer");
+    command->add_flag("--thresholds", work->thresholds, "Also search how much of each matrix's input can be left out, for the policy teal");
     command->add_option("--rank", work->predictor_options.rank, "Of the predictors")->capture_default_str();
     command->add_option("--predictor-keep", work->predictor_options.keep, "Share of a token's largest activations that predictors learn, without a ReLU")
         ->capture_default_str();

@@ -66,6 +66,19 @@ std::vector<std::vector<T>> tables_of(const SafetensorsFile& file, const std::st
   return tables;
 }
 
+std::vector<InputShares> path_of(const SafetensorsFile& file, const std::string& name) {
+  const std::vector<int64_t>& shape = file.tensor(name).shape;
+  if (shape.size() != 2 || shape[0] < 1 || shape[1] != kMatrixInputs)
+    fail("{}: tensor \"{}\" is [{}], not [points, {}]", file.path().string(), name, fmt::join(shape, ", "), kMatrixInputs);
+  const std::vector<float> shares = values_of<float>(file, name, shape);
+  std::vector<InputShares> path(shape[0]);
+  for (size_t i = 0; i < shares.size(); ++i) {
+    if (!(shares[i] >= 0.0f && shares[i] <= 1.0f)) fail("{}: tensor \"{}\" holds {}, which is no share", file.path().string(), name, shares[i]);
+    path[i / kMatrixInputs][i % kMatrixInputs] = shares[i];
+  }
+  return path;
+}
+
 void check_neurons(std::span<const int32_t> neurons, int64_t count, const std::string& where) {
   for (const int32_t neuron : neurons)
     if (neuron < 0 || neuron >= count) fail("{}: neuron {} does not exist: the model's MLPs have {}", where, neuron, count);
@@ -133,6 +146,11 @@ void NeuronProfile::save(const std::filesystem::path& folder) const {
     tensors.add_tables(fmt::format("inputs.{}", input), tables);
   }
   tensors.add_tables("gates", gates);
+  for (size_t layer = 0; layer < input_paths.size(); ++layer) {
+    std::vector<float> points;
+    for (const InputShares& point : input_paths[layer]) points.insert(points.end(), point.begin(), point.end());
+    tensors.add(fmt::format("input_paths.{}", layer), {static_cast<int64_t>(input_paths[layer].size()), kMatrixInputs}, points);
+  }
   tensors.add_tables("clusters.centroids", clusters.centroids);
   tensors.add("clusters.of_texts", {static_cast<int64_t>(clusters.of_texts.size())}, clusters.of_texts);
   for (size_t cluster = 0; cluster < clusters.rankings.size(); ++cluster)
@@ -142,7 +160,7 @@ void NeuronProfile::save(const std::filesystem::path& folder) const {
     }
   const Json about = {{"model", fmt::format("{:016x}", model)}, {"layers", layers}, {"neurons", neurons}, {"tokens", tokens},
                       {"token_share", token_share}, {"cluster_layer", clusters.layer}, {"cluster_neurons", clusters.chosen},
-                      {"clusters", clusters.centroids.size()}};
+                      {"clusters", clusters.centroids.size()}, {"input_paths", !input_paths.empty()}};
   tensors.write(whole.path() / kFile, {{"about", about.dump()}});
   std::vector<std::vector<int32_t>> lists;
   for (int64_t layer = 0; layer < layers; ++layer) lists.push_back(by_importance(layer));
@@ -177,6 +195,8 @@ NeuronProfile NeuronProfile::load(const std::filesystem::path& folder, const Qua
     for (int64_t layer = 0; layer < layers; ++layer) profile.inputs[layer][input] = tables[layer];
   }
   profile.gates = tables_of<float>(file, "gates", layers, kQuantiles);
+  if (json_member_or<bool>(about, "input_paths", false, where))
+    for (int64_t layer = 0; layer < layers; ++layer) profile.input_paths.push_back(path_of(file, fmt::format("input_paths.{}", layer)));
   NeuronClusters& clusters = profile.clusters;
   clusters.layer = json_member<int64_t>(about, "cluster_layer", where), clusters.chosen = json_member<int64_t>(about, "cluster_neurons", where);
   if (clusters.layer < 0 || clusters.layer >= layers || clusters.chosen < 1 || clusters.chosen > neurons)

@@ -14,6 +14,7 @@
 #include "sememe/inference/core_neurons.h"
 #include "sememe/inference/neuron_predictor.h"
 #include "sememe/inference/quantized_transformer.h"
+#include "sememe/inference/threshold_search.h"
 
 namespace sememe {
 
@@ -42,6 +43,7 @@ struct NeuronProfile {
   std::vector<std::vector<float>> sums;        ///< of the positive activations
   std::vector<std::array<std::vector<float>, kMatrixInputs>> inputs;  ///< [layers]: quantiles of the size of each matrix's input
   std::vector<std::vector<float>> gates;       ///< [layers]: of the gate's behind its activation function, or of the activation without a gate
+  std::vector<std::vector<InputShares>> input_paths;  ///< [layers][points] by search_thresholds(); empty if that was not done
   NeuronClusters clusters;
   std::shared_ptr<const std::vector<NeuronPredictor>> predictors;  ///< [layers], null if none were trained
 

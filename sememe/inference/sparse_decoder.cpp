@@ -96,9 +96,13 @@ SparseDecoder::SparseDecoder(QuantizedTransformer& engine, const SparsityOptions
     }
     case SparsePolicy::kTeal: {
       std::vector<std::array<float, kMatrixInputs>> thresholds(config.layers);
-      for (int64_t layer = 0; layer < config.layers; ++layer)
+      for (int64_t layer = 0; layer < config.layers; ++layer) {
+        InputShares shares;
+        shares.fill(static_cast<float>(1 - options.keep));
+        if (!profile_->input_paths.empty()) shares = point_at(config, profile_->input_paths[layer], 1 - options.keep);
         for (int input = 0; input < kMatrixInputs; ++input)
-          thresholds[layer][input] = NeuronProfile::quantile(profile_->inputs[layer][input], 1 - options.keep);
+          thresholds[layer][input] = shares[input] > 0 ? NeuronProfile::quantile(profile_->inputs[layer][input], shares[input]) : 0.0f;
+      }
       each_token_ = std::make_unique<InputThresholds>(std::move(thresholds), layers_);
       break;
     }

@@ -45,13 +45,14 @@ void GateThresholds::visit(const InputRows& rows, int64_t first, int64_t last, i
   }
 }
 
+void zero_below(float threshold, float* row, int64_t width) {
+  for (int64_t i = 0; i < width; ++i)
+    if (std::abs(row[i]) < threshold) row[i] = 0.0f;
+}
+
 void InputThresholds::visit(const InputRows& rows, int64_t first, int64_t last, int, int) {
   const float threshold = thresholds_.at(rows.layer)[static_cast<int>(rows.input)];
-  for (int64_t t = first; t < last; ++t) {
-    float* const row = rows.values + t * rows.stride;
-    for (int64_t i = 0; i < rows.width; ++i)
-      if (std::abs(row[i]) < threshold) row[i] = 0.0f;
-  }
+  for (int64_t t = first; t < last; ++t) zero_below(threshold, rows.values + t * rows.stride, rows.width);
 }
 
 void PredictedNeurons::visit(const InputRows& rows, int64_t first, int64_t last, int, int) {

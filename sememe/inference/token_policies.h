@@ -40,6 +40,9 @@ class GateThresholds : public InputVisitor {
   LayerRange layers_;
 };
 
+/// Sets to zero what is smaller in size than the threshold.
+void zero_below(float threshold, float* row, int64_t width);
+
 /// Of every matrix's input the values that are at least a threshold in size (Liu et al. 2024, "TEAL", eq. 3).
 class InputThresholds : public InputVisitor {
  public:

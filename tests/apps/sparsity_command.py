@@ -19,6 +19,13 @@ check("a profile tells what it counted", profile.get("texts", 0) > 0 and len(pro
       profile)
 check("a profile's shares are shares", all(0 < layer["positive_share"] < 1 and 0 < layer["hot_share"] < 1 for layer in profile.get("layers", [])), profile)
 
+works("profile with thresholds", "model", "profile", MODEL, *common, "--out", root / "searched", "--thresholds", "--texts", 4)
+searched = works("sparsity with searched thresholds", "model", "sparsity", MODEL, *common, "--texts", 1, "--prompt-tokens", 40, "--tokens", 30, "--policy", "teal",
+                 "--profile", root / "searched", "--json", root / "searched.json")
+equal = works("sparsity with equal thresholds", "model", "sparsity", MODEL, *common, "--texts", 1, "--prompt-tokens", 40, "--tokens", 30, "--policy", "teal",
+              "--profile", root / "profile", "--json", root / "equal.json")
+check("searched thresholds are other ones", read(root / "searched.json").get("policies") != read(root / "equal.json").get("policies"), searched.stdout)
+
 measured = ["model", "sparsity", MODEL, *common, "--texts", 2, "--prompt-tokens", 40, "--tokens", 30]
 works("sparsity", *measured, "--profile", root / "profile", "--keep", 0.4, "--keep", 1, "--layers", "0:3", "--json", root / "sparsity.json")
 rows = read(root / "sparsity.json").get("policies", [])
