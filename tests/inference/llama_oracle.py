@@ -107,6 +107,14 @@ def main():
             while at < len(pieces) and len((text + pieces[at]).decode(errors="replace")) <= length:
                 text += pieces[at]
                 at += 1
+            # Where the token before begins the one that the other program chose (" " and " fib"), they parted there.
+            if at > 0:
+                llama.clear()
+                logits = llama.logits(llama.decode(llama.tokenize(prompt) + ids[:at - 1]))
+                second = llama.piece(int(logits.argsort()[-2]))
+                begun = len((text[:len(text) - len(pieces[at - 1])]).decode(errors="replace"))
+                if second.startswith(pieces[at - 1]) and found[begun:].startswith(second.decode(errors="replace")):
+                    at -= 1
             print(f"{name}: {prompt!r}: parts at token {at}, where llama.cpp's two best logits differ by {gaps[at]:.3f}")
             if gaps[at] < NOISE:
                 passed += 1
