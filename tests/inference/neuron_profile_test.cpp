@@ -12,15 +12,6 @@
 namespace sememe {
 namespace {
 
-std::vector<std::vector<int32_t>> some_texts() {
-  std::vector<std::vector<int32_t>> texts;
-  for (int32_t i = 0; i < 12; ++i) {
-    texts.emplace_back();
-    for (int32_t t = 0; t < 25; ++t) texts.back().push_back((31 * i + (i % 3 + 2) * t) % 257);
-  }
-  return texts;
-}
-
 /// Every value of one input of one layer.
 struct Recorder : InputVisitor {
   MatrixInput input;
@@ -35,7 +26,7 @@ struct Recorder : InputVisitor {
 
 class Profiles : public testing::Test {
  protected:
-  Profiles() : file_({.type = GgmlType::kQ8_0}), engine_(file_.path(), 2), texts_(some_texts()), profile_(make_profile(engine_, texts_, {})) {}
+  Profiles() : file_({.type = GgmlType::kQ8_0}), engine_(file_.path(), 2), texts_(small_texts(12, 25)), profile_(make_profile(engine_, texts_, {})) {}
   SmallGgufFile file_;
   QuantizedTransformer engine_;
   std::vector<std::vector<int32_t>> texts_;

@@ -69,6 +69,14 @@ inline std::vector<std::byte> random_blocks(GgmlType type, int64_t weights, Rand
   return blocks;
 }
 
+/// Texts of a small model's token ids, of three rhythms.
+inline std::vector<std::vector<int32_t>> small_texts(int64_t count, int64_t tokens) {
+  std::vector<std::vector<int32_t>> texts(count);
+  for (int64_t i = 0; i < count; ++i)
+    for (int64_t t = 0; t < tokens; ++t) texts[i].push_back(static_cast<int32_t>((31 * i + (i % 3 + 2) * t) % 257));
+  return texts;
+}
+
 /// A model of architecture llama with a byte-level tokenizer whose ids are the bytes and, last, <|endoftext|>.
 class SmallGgufFile {
  public:

@@ -15,15 +15,6 @@
 namespace sememe {
 namespace {
 
-std::vector<std::vector<int32_t>> some_texts(int64_t count, int64_t tokens) {
-  std::vector<std::vector<int32_t>> texts;
-  for (int64_t i = 0; i < count; ++i) {
-    texts.emplace_back();
-    for (int64_t t = 0; t < tokens; ++t) texts.back().push_back(static_cast<int32_t>((31 * i + (i % 3 + 2) * t) % 257));
-  }
-  return texts;
-}
-
 /// A block's output.
 struct Output : RowVisitor {
   size_t site;
@@ -35,7 +26,7 @@ struct Output : RowVisitor {
 class ThresholdSearch : public testing::Test {
  protected:
   ThresholdSearch()
-      : file_({.type = GgmlType::kQ8_0, .layers = 2, .width = 64, .feed_forward = 96}), engine_(file_.path(), 2), texts_(some_texts(8, 20)),
+      : file_({.type = GgmlType::kQ8_0, .layers = 2, .width = 64, .feed_forward = 96}), engine_(file_.path(), 2), texts_(small_texts(8, 20)),
         profile_(make_profile(engine_, texts_, {})), paths_(search_thresholds(engine_, profile_, texts_, options_)) {}
 
   /// Squared error of the second block's output with these shares of its inputs at zero.
