@@ -20,14 +20,43 @@ void read_rotated_part(const Json& json, const char* key, TransformerConfig& con
   set_rotated_part(part, config);
 }
 
+/// The turns between which frequencies go from slowed to not, and the first context.
+void read_turns(const Json& rope, const char* low_key, const char* high_key, RotaryScaling& scaling, int64_t original, const std::string& where) {
+  scaling.low_turns = json_member_or<double>(rope, low_key, scaling.low_turns, where);
+  scaling.high_turns = json_member_or<double>(rope, high_key, scaling.high_turns, where);
+  scaling.original_context = original;
+}
+
+void read_yarn(const Json& rope, RotaryScaling& scaling, int64_t original, const std::string& where) {
+  scaling = {.kind = RotaryScaling::Kind::kYarn, .factor = json_member<double>(rope, "factor", where), .high_turns = 32, .divisors = {}};
+  read_turns(rope, "beta_slow", "beta_fast", scaling, original, where);
+  only(rope, "truncate", {true}, where);
+  only(rope, "mscale_all_dim", {0}, where);
+  scaling.magnitude = json_member_or<double>(rope, "attention_factor", yarn_magnitude(scaling.factor), where);
+}
+
+/// The short factors, and the context for which they are: which are right for longer texts depends on how long the text will be (the keys of
+/// its beginning would have to be turned again), so that the network takes none.
+void read_longrope(const Json& rope, TransformerConfig& config, int64_t original, const std::string& where) {
+  RotaryScaling& scaling = config.rotary_scaling;
+  scaling.kind = RotaryScaling::Kind::kDivisors;
+  scaling.divisors = json_member<std::vector<float>>(rope, "short_factor", where);
+  const double ratio = static_cast<double>(config.context) / static_cast<double>(original);
+  const auto factor = json_member_or<double>(rope, "factor", ratio, where);
+  scaling.magnitude = json_member_or<double>(rope, "attention_factor", longrope_magnitude(factor, original), where);
+  config.context = std::min(config.context, original);
+}
+
 }  // namespace
 
 double rotated_part(const TransformerConfig& config) {
   return static_cast<double>(rotated_width(config)) / static_cast<double>(config.head_width);
 }
 
-void read_rope_object(const Json& rope, TransformerConfig& config, const std::string& where) {
+void read_rope_object(const Json& rope, std::optional<int64_t> original_context, TransformerConfig& config, const std::string& where) {
   const auto type = json_member_or<std::string>(rope, "rope_type", json_member_or<std::string>(rope, "type", "default", where), where);
+  const int64_t original =
+      original_context ? *original_context : size_member(rope, "original_max_position_embeddings", config.context, where);
   RotaryScaling& scaling = config.rotary_scaling;
   if (type == "linear") {
     scaling.kind = RotaryScaling::Kind::kLinear;
@@ -35,9 +64,12 @@ void read_rope_object(const Json& rope, TransformerConfig& config, const std::st
   } else if (type == "llama3") {
     scaling.kind = RotaryScaling::Kind::kLlama3;
     scaling.factor = json_member<double>(rope, "factor", where);
-    scaling.low_factor = json_member<double>(rope, "low_freq_factor", where);
-    scaling.high_factor = json_member<double>(rope, "high_freq_factor", where);
-    scaling.original_context = size_member(rope, "original_max_position_embeddings", config.context, where);
+    for (const char* const key : {"low_freq_factor", "high_freq_factor"}) json_member<double>(rope, key, where);
+    read_turns(rope, "low_freq_factor", "high_freq_factor", scaling, original, where);
+  } else if (type == "yarn") {
+    read_yarn(rope, scaling, original, where);
+  } else if (type == "longrope" || type == "su") {
+    read_longrope(rope, config, original, where);
   } else if (type != "default") {
     fail("{} of type \"{}\" is not supported", where, shown(type));
   }
@@ -90,11 +122,14 @@ void read_rotary(const Json& json, TransformerConfig& config, std::string_view w
   config.rotary_base = json_member_or<double>(json, base_key, config.rotary_base, where);
   set_rotated_part(part, config);
   read_rotated_part(json, part_key, config, where);
+  std::optional<int64_t> original;
+  if (constexpr const char* kOriginal = "original_max_position_embeddings"; json.contains(kOriginal) && !json.at(kOriginal).is_null())
+    original = size_member(json, kOriginal, {}, where);
   for (const char* key : {"rope_scaling", "rope_parameters"}) {
     if (!json.contains(key) || json.at(key).is_null()) continue;
     const Json& rope = json.at(key);
     if (!rope.is_object()) fail("{}: the key \"{}\" must be an object", where, key);
-    read_rope_object(rope, config, fmt::format("{}: \"{}\"", where, key));
+    read_rope_object(rope, original, config, fmt::format("{}: \"{}\"", where, key));
     read_rotated_part(rope, "partial_rotary_factor", config, where);
   }
 }

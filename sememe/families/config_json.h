@@ -38,7 +38,8 @@ void read_rotary(const Json& json, TransformerConfig& config, std::string_view w
 double rotated_part(const TransformerConfig& config);
 
 /// One object of rope_scaling or rope_parameters.
-void read_rope_object(const Json& rope, TransformerConfig& config, const std::string& where);
+/// @param original_context tokens of the first training's contexts, where the file says them outside the object
+void read_rope_object(const Json& rope, std::optional<int64_t> original_context, TransformerConfig& config, const std::string& where);
 
 /// The sizes and whether the head is tied, under the names that all but the oldest families use; heads share no keys and are
 /// width / heads wide unless the file says so.

@@ -46,9 +46,12 @@ bool says_nothing_here(std::string_view name) {
   return begins_with_any(name, {"embeddings.position_ids", "pooler.", "cls.", "lm_head.", "classifier.", "qa_outputs."});
 }
 
+/// XLM-RoBERTa (Conneau et al. 2020) is RoBERTa with another vocabulary.
+bool is_roberta(std::string_view model_type) { return model_type == "roberta" || model_type == "xlm-roberta"; }
+
 }  // namespace
 
-bool is_encoder(std::string_view model_type) { return model_type == "bert" || model_type == "roberta"; }
+bool is_encoder(std::string_view model_type) { return model_type == "bert" || is_roberta(model_type); }
 
 bool is_encoder_folder(const std::filesystem::path& folder) {
   const std::filesystem::path place = folder / "config.json";
@@ -59,7 +62,7 @@ bool is_encoder_folder(const std::filesystem::path& folder) {
 
 EncoderConfig encoder_config(const Json& json, std::string_view where) {
   const auto type = json_member<std::string>(json, "model_type", where);
-  if (!is_encoder(type)) fail("{}: \"model_type\" is \"{}\"; of encoders, \"bert\" and \"roberta\" are supported", where, shown(type));
+  if (!is_encoder(type)) fail("{}: \"model_type\" is \"{}\"; of encoders, \"bert\", \"roberta\" and \"xlm-roberta\" are supported", where, shown(type));
   EncoderConfig config;
   config.vocabulary = size_member(json, "vocab_size", {}, where);
   config.context = size_member(json, "max_position_embeddings", {}, where);
@@ -70,7 +73,7 @@ EncoderConfig encoder_config(const Json& json, std::string_view where) {
   config.token_types = size_member(json, "type_vocab_size", 2, where);
   config.feed_forward = feed_forward_member(json, "hidden_act", "gelu", false, where);
   config.norm_epsilon = json_member_or<double>(json, "layer_norm_eps", 1e-12, where);
-  if (type == "roberta") {
+  if (is_roberta(type)) {
     // Its table has rows for padding, whose id is the last of them, before those of the tokens.
     config.position_offset = json_member_or<int64_t>(json, "pad_token_id", 1, where) + 1;
     if (config.position_offset < 1 || config.position_offset >= config.context)
@@ -93,7 +96,7 @@ EncoderDescription describe_encoder(const WeightFiles& files) {
   const Json json = read_json(where);
   EncoderDescription description{encoder_config(json, where), {}};
   // Files of an encoder with a head have its type before the names.
-  const std::string prefix = json_member<std::string>(json, "model_type", where) + ".";
+  const std::string prefix = is_roberta(json_member<std::string>(json, "model_type", where)) ? "roberta." : "bert.";
   const auto named = [&](const std::string& name) { return files.contains(prefix + name) ? prefix + name : name; };
   std::set<std::string> used;
   const auto place = [&](const std::string& parameter, const std::string& tensor, const char* ending, const char* old_ending,

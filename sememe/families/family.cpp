@@ -7,6 +7,7 @@
 #include "sememe/base/error.h"
 #include "sememe/families/encoder_config.h"
 #include "sememe/families/family_table.h"
+#include "sememe/families/gguf_settings.h"
 #include "sememe/formats/shown.h"
 
 namespace sememe {
@@ -131,6 +132,13 @@ TensorPlace& row_of(TensorNames& names, std::string_view parameter) {
   return *row;
 }
 
+void fuse(TensorNames& names, const std::vector<std::string>& parameters, const std::string& tensor) {
+  row_of(names, parameters.front()) = {tensor, parameters};
+  std::erase_if(names, [&](const TensorPlace& row) {
+    return std::find(parameters.begin() + 1, parameters.end(), row.parameters.front()) != parameters.end();
+  });
+}
+
 TensorNames common_gguf_names(const TransformerConfig&) {
   return {{"token_embd", {"embedding"}},
           {"blk.{}.attn_norm", {"block{}.attention_norm"}},
@@ -183,9 +191,12 @@ ModelDescription describe_gguf(const GgufFile& file) {
   const Family& family = family_of_gguf(file);
   ModelDescription description{family.from_gguf(file), {}};
   check(description.config, where);
-  description.places = expand(description.config, family.gguf_names(description.config));
+  TensorNames names = family.gguf_names(description.config);
+  // Converters of other ages keep apart what this one keeps together (Phi 2).
+  if (row_of(names, "block{}.query").parameters.size() == 1 && file.contains("blk.0.attn_qkv.weight")) fuse(names, kQueriesKeysValues, "blk.{}.attn_qkv");
+  description.places = expand(description.config, names);
   const ParameterShapes shapes(description.config);
-  std::set<std::string> used = {"rope_freqs.weight"};  // whose values are in the config
+  std::set<std::string> used;
   for (const TensorPlace& place : description.places) {
     used.insert(place.tensor);
     const std::vector<int64_t> wanted = shapes.tensor_shape(place);
@@ -193,7 +204,7 @@ ModelDescription describe_gguf(const GgufFile& file) {
       fail("{}: tensor \"{}\" is [{}] but the metadata says [{}]", where, place.tensor, fmt::join(tensor.shape, ", "), fmt::join(wanted, ", "));
   }
   for (const GgufTensor& tensor : file.tensors())
-    if (!used.contains(tensor.name)) refuse_left_over(where, tensor.name);
+    if (!used.contains(tensor.name) && !is_rotary_tensor(tensor.name)) refuse_left_over(where, tensor.name);
   return description;
 }
 

@@ -41,4 +41,8 @@ Json llama_to_json(const TransformerConfig& config);
 /// The row of `names` for the parameter, to say more about it.
 TensorPlace& row_of(TensorNames& names, std::string_view parameter);
 
+/// Puts the parameters' rows one behind the other into one tensor.
+void fuse(TensorNames& names, const std::vector<std::string>& parameters, const std::string& tensor);
+inline const std::vector<std::string> kQueriesKeysValues = {"block{}.query", "block{}.key", "block{}.value"};
+
 }  // namespace sememe

@@ -66,7 +66,7 @@ void read_gemma3_rotary(const Json& json, TransformerConfig& config, std::string
     TransformerConfig read = config;
     if (kind == "sliding_attention") read.rotary_base = config.local_rotary_base;
     if (!rope.is_object() || (kind != "full_attention" && kind != "sliding_attention")) fail("{} is not supported", place);
-    read_rope_object(rope, read, place);
+    read_rope_object(rope, {}, read, place);
     only(rope, "partial_rotary_factor", {1.0}, place);
     if (kind == "full_attention") {
       config.rotary_base = read.rotary_base;

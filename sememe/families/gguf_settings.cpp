@@ -12,6 +12,10 @@ namespace sememe {
 
 namespace {
 
+constexpr const char* kDivisors = "rope_freqs.weight";
+constexpr const char* kShortFactors = "rope_factors_short.weight";
+constexpr const char* kLongFactors = "rope_factors_long.weight";
+
 /// Llama 3.1 and later, whose files have the divisors that its rule makes of a factor, the largest of them. Said by the rule, they can be
 /// written to a config.json.
 std::optional<RotaryScaling> llama3_scaling(const TransformerConfig& config) {
@@ -69,18 +73,45 @@ void GgufSettings::read_rotary(TransformerConfig& config) const {
   const int64_t rotated = size_or("rope.dimension_count", config.head_width);
   config.rotary_width = rotated == config.head_width ? 0 : rotated;
   const std::string type = has("rope.scaling.type") ? text("rope.scaling.type") : "none";
-  if (type == "linear")
-    config.rotary_scaling = {.kind = RotaryScaling::Kind::kLinear, .factor = number("rope.scaling.factor"), .divisors = {}};
-  else if (type != "none")
+  RotaryScaling& scaling = config.rotary_scaling;
+  if (type == "linear") {
+    scaling = {.kind = RotaryScaling::Kind::kLinear, .factor = number("rope.scaling.factor"), .divisors = {}};
+  } else if (type == "yarn") {
+    scaling = {.kind = RotaryScaling::Kind::kYarn,
+               .factor = number("rope.scaling.factor"),
+               .low_turns = number_or("rope.scaling.yarn_beta_slow", 1.0),
+               .high_turns = number_or("rope.scaling.yarn_beta_fast", 32.0),
+               .original_context = size_or("rope.scaling.original_context_length", config.context),
+               .divisors = {}};
+    scaling.magnitude = number_or("rope.scaling.attn_factor", 1.0) * yarn_magnitude(scaling.factor);
+    if (number_or("rope.scaling.yarn_log_multiplier", 0.0) != 0)
+      fail("{}: {} is not supported", file_.path().string(), full("rope.scaling.yarn_log_multiplier"));
+  } else if (type != "none" && type != "longrope") {
     fail("{}: {} is \"{}\", which is not supported", file_.path().string(), full("rope.scaling.type"), shown(type));
-  if (!file_.contains("rope_freqs.weight")) return;
-  const GgufTensor& divisors = file_.tensor("rope_freqs.weight");
-  if (const std::vector<int64_t> wanted = {rotated / 2}; divisors.shape != wanted || type != "none")
-    fail("{}: tensor \"rope_freqs.weight\" is [{}] with scaling \"{}\"; it must be [{}] with none", file_.path().string(),
-         fmt::join(divisors.shape, ", "), shown(type), rotated / 2);
+  }
+  if (file_.contains(kShortFactors) || file_.contains(kLongFactors)) read_longrope(config, type);
+  if (file_.contains(kDivisors)) {
+    read_divisors(config, kDivisors, type);
+    if (const std::optional<RotaryScaling> known = llama3_scaling(config)) scaling = *known;
+  }
+}
+
+/// Those for the first context, to which the network then is held: see read_longrope in config_json.cpp.
+void GgufSettings::read_longrope(TransformerConfig& config, const std::string& type) const {
+  read_divisors(config, kShortFactors, type == "longrope" ? "none" : type);
+  config.rotary_scaling.magnitude = number_or("rope.scaling.attn_factor", 1.0);
+  config.context = std::min(config.context, size("rope.scaling.original_context_length"));
+}
+
+void GgufSettings::read_divisors(TransformerConfig& config, const char* name, const std::string& type) const {
+  const GgufTensor& divisors = file_.tensor(name);
+  if (const std::vector<int64_t> wanted = {rotated_width(config) / 2}; divisors.shape != wanted || type != "none")
+    fail("{}: tensor \"{}\" is [{}] with scaling \"{}\"; it must be [{}] with none", file_.path().string(), name,
+         fmt::join(divisors.shape, ", "), shown(type), wanted[0]);
   config.rotary_scaling.kind = RotaryScaling::Kind::kDivisors;
   config.rotary_scaling.divisors = dequantize(divisors);
-  if (const std::optional<RotaryScaling> known = llama3_scaling(config)) config.rotary_scaling = *known;
 }
+
+bool is_rotary_tensor(std::string_view name) { return name == kDivisors || name == kShortFactors || name == kLongFactors; }
 
 }  // namespace sememe

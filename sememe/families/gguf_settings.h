@@ -33,9 +33,14 @@ class GgufSettings {
  private:
   std::string full(const char* key) const { return architecture_ + "." + key; }
   void read_rotary(TransformerConfig& config) const;
+  void read_longrope(TransformerConfig& config, const std::string& type) const;
+  void read_divisors(TransformerConfig& config, const char* name, const std::string& type) const;
 
   const GgufFile& file_;
   std::string architecture_;
 };
+
+/// Whether the tensor holds divisors of rotary frequencies, which `common` reads.
+bool is_rotary_tensor(std::string_view name);
 
 }  // namespace sememe

@@ -3,6 +3,7 @@
 #include "sememe/base/error.h"
 #include "sememe/families/config_json.h"
 #include "sememe/families/family_table.h"
+#include "sememe/families/gguf_settings.h"
 
 namespace sememe {
 namespace {
@@ -57,6 +58,22 @@ Json to_json(const TransformerConfig& config) {
           {"tie_word_embeddings", config.tied_head}};
 }
 
+TransformerConfig from_gguf(const GgufFile& file) {
+  TransformerConfig config = GgufSettings(file).common("attention.layer_norm_epsilon");
+  config.norm = Norm::kLayer;
+  config.positions = Positions::kLearned;
+  config.bias = true;
+  config.feed_forward = FeedForward::kGelu;
+  return config;
+}
+
+TensorNames gguf_names(const TransformerConfig& config) {
+  TensorNames names = common_gguf_names(config);
+  fuse(names, kQueriesKeysValues, "blk.{}.attn_qkv");
+  names.insert(names.begin(), {"position_embd", {"positions"}});
+  return names;
+}
+
 }  // namespace
 
 Family gpt2() {
@@ -65,7 +82,10 @@ Family gpt2() {
           .folder_names = folder_names,
           .prefix = "transformer.",
           .ignored = {".attn.bias", ".attn.masked_bias", "lm_head.weight"},
-          .to_json = to_json};
+          .to_json = to_json,
+          .architecture = "gpt2",
+          .from_gguf = from_gguf,
+          .gguf_names = gguf_names};
 }
 
 }  // namespace sememe

@@ -78,8 +78,15 @@ Json llama_to_json(const TransformerConfig& config) {
   if (scaling.kind == RotaryScaling::Kind::kLlama3)
     json["rope_scaling"] = {{"rope_type", "llama3"},
                             {"factor", scaling.factor},
-                            {"low_freq_factor", scaling.low_factor},
-                            {"high_freq_factor", scaling.high_factor},
+                            {"low_freq_factor", scaling.low_turns},
+                            {"high_freq_factor", scaling.high_turns},
+                            {"original_max_position_embeddings", scaling.original_context}};
+  if (scaling.kind == RotaryScaling::Kind::kYarn)
+    json["rope_scaling"] = {{"rope_type", "yarn"},
+                            {"factor", scaling.factor},
+                            {"beta_slow", scaling.low_turns},
+                            {"beta_fast", scaling.high_turns},
+                            {"attention_factor", scaling.magnitude},
                             {"original_max_position_embeddings", scaling.original_context}};
   return json;
 }
@@ -101,6 +108,19 @@ TensorNames llama_folder_names(const TransformerConfig&) {
           {"lm_head", {"head"}}};
 }
 
+namespace {
+
+Json mistral_to_json(const TransformerConfig& config) {
+  Json json = llama_to_json(config);
+  json["model_type"] = "mistral";
+  json["architectures"] = {"MistralForCausalLM"};
+  json["sliding_window"] = config.window > 0 ? Json(config.window) : Json(nullptr);
+  for (const char* const key : {"attention_bias", "mlp_bias"}) json.erase(key);
+  return json;
+}
+
+}  // namespace
+
 Family llama() {
   return {.name = "llama",
           .from_json = from_json,
@@ -118,7 +138,8 @@ Family mistral() {
           .from_json = mistral_from_json,
           .folder_names = llama_folder_names,
           .prefix = "model.",
-          .ignored = {".rotary_emb.inv_freq", "lm_head.weight"}};
+          .ignored = {".rotary_emb.inv_freq", "lm_head.weight"},
+          .to_json = mistral_to_json};
 }
 
 }  // namespace sememe

@@ -32,6 +32,22 @@ TransformerConfig from_json(const Json& json, std::string_view where) {
   return config;
 }
 
+Json to_json(const TransformerConfig& config) {
+  return {{"model_type", "opt"},
+          {"architectures", {"OPTForCausalLM"}},
+          {"vocab_size", config.vocabulary},
+          {"max_position_embeddings", config.context},
+          {"hidden_size", config.width},
+          {"word_embed_proj_dim", config.width},
+          {"num_hidden_layers", config.layers},
+          {"num_attention_heads", config.heads},
+          {"ffn_dim", config.feed_forward_width},
+          {"activation_function", feed_forward_name(config.feed_forward)},
+          {"do_layer_norm_before", true},
+          {"enable_bias", true},
+          {"tie_word_embeddings", config.tied_head}};
+}
+
 TensorNames folder_names(const TransformerConfig&) {
   return {{"model.decoder.embed_tokens", {"embedding"}},
           {"model.decoder.embed_positions", {"positions"}},
@@ -50,7 +66,7 @@ TensorNames folder_names(const TransformerConfig&) {
 }  // namespace
 
 Family opt() {
-  return {.name = "opt", .from_json = from_json, .folder_names = folder_names, .prefix = "model.", .ignored = {"lm_head.weight"}};
+  return {.name = "opt", .from_json = from_json, .folder_names = folder_names, .prefix = "model.", .ignored = {"lm_head.weight"}, .to_json = to_json};
 }
 
 }  // namespace sememe

@@ -7,6 +7,8 @@
 namespace sememe {
 namespace {
 
+const std::vector<std::string> kGateAndUp = {"block{}.gate", "block{}.up"};
+
 /// What files of either kind need not say.
 void set_common(TransformerConfig& config) {
   config.norm = Norm::kLayer;
@@ -76,12 +78,24 @@ TransformerConfig phi3_from_json(const Json& json, std::string_view where) {
 
 TensorNames phi3_folder_names(const TransformerConfig& config) {
   TensorNames names = llama_folder_names(config);
-  row_of(names, "block{}.query") = {"model.layers.{}.self_attn.qkv_proj", {"block{}.query", "block{}.key", "block{}.value"}};
-  row_of(names, "block{}.gate") = {"model.layers.{}.mlp.gate_up_proj", {"block{}.gate", "block{}.up"}};
-  std::erase_if(names, [](const TensorPlace& row) {
-    const std::string& first = row.parameters.front();
-    return first == "block{}.key" || first == "block{}.value" || first == "block{}.up";
-  });
+  fuse(names, kQueriesKeysValues, "model.layers.{}.self_attn.qkv_proj");
+  fuse(names, kGateAndUp, "model.layers.{}.mlp.gate_up_proj");
+  return names;
+}
+
+TransformerConfig phi3_from_gguf(const GgufFile& file) {
+  const GgufSettings settings(file);
+  TransformerConfig config = settings.common("attention.layer_norm_rms_epsilon");
+  if (settings.number_or("attention.sliding_window", 0) == 0) return config;
+  config.window = settings.size("attention.sliding_window");
+  config.local_layers.assign(config.layers, true);
+  return config;
+}
+
+TensorNames phi3_gguf_names(const TransformerConfig& config) {
+  TensorNames names = common_gguf_names(config);
+  fuse(names, kQueriesKeysValues, "blk.{}.attn_qkv");
+  fuse(names, kGateAndUp, "blk.{}.ffn_up");
   return names;
 }
 
@@ -104,7 +118,10 @@ Family phi3() {
           .from_json = phi3_from_json,
           .folder_names = phi3_folder_names,
           .prefix = "model.",
-          .ignored = {".rotary_emb.inv_freq", "lm_head.weight"}};
+          .ignored = {".rotary_emb.inv_freq", "lm_head.weight"},
+          .architecture = "phi3",
+          .from_gguf = phi3_from_gguf,
+          .gguf_names = phi3_gguf_names};
 }
 
 }  // namespace sememe

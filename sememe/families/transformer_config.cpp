@@ -1,7 +1,6 @@
 #include "sememe/families/transformer_config.h"
 
 #include <cmath>
-#include <numbers>
 #include <utility>
 
 #include "sememe/base/error.h"
@@ -22,18 +21,7 @@ void check_positions(const TransformerConfig& config) {
   }
   if (config.context * config.head_width > (int64_t{1} << 28))
     fail("the transformer's context ({}) times its head_width ({}) is too large", config.context, config.head_width);
-  const RotaryScaling& scaling = config.rotary_scaling;
-  if (!(scaling.factor > 0) || !std::isfinite(scaling.factor))
-    fail("the transformer's rotary positions are scaled by {}; it must be positive", scaling.factor);
-  const bool rising = scaling.low_factor > 0 && scaling.high_factor > scaling.low_factor && std::isfinite(scaling.high_factor);
-  if (scaling.kind == RotaryScaling::Kind::kLlama3 && !(rising && scaling.original_context > 0))
-    fail("the transformer's rotary scaling has a low factor of {}, a high one of {} and a first context of {}; they must be positive and rise",
-         scaling.low_factor, scaling.high_factor, scaling.original_context);
-  if (scaling.kind != RotaryScaling::Kind::kDivisors) return;
-  if (static_cast<int64_t>(scaling.divisors.size()) != rotated / 2)
-    fail("the transformer has {} divisors of rotary frequencies; it must have {}", scaling.divisors.size(), rotated / 2);
-  for (const float divisor : scaling.divisors)
-    if (!(divisor > 0) || !std::isfinite(divisor)) fail("a divisor of the transformer's rotary frequencies is {}; it must be positive", divisor);
+  check_rotary_scaling(config.rotary_scaling, rotated / 2);
 }
 
 void check_attention(const TransformerConfig& config) {
@@ -51,14 +39,8 @@ void check_attention(const TransformerConfig& config) {
   factor(config.embedding_scale, "embedding_scale");
 }
 
-/// Of Llama 3.1: how much slower something of this frequency turns. The published description is the code that came with the weights.
-double llama3_divisor(const RotaryScaling& scaling, double frequency) {
-  const double turns = static_cast<double>(scaling.original_context) * frequency / (2 * std::numbers::pi);
-  if (turns > scaling.high_factor) return 1.0;
-  if (turns < scaling.low_factor) return scaling.factor;
-  const double share = (turns - scaling.low_factor) / (scaling.high_factor - scaling.low_factor);
-  return 1.0 / ((1 - share) / scaling.factor + share);
-}
+/// Whether the layer's positions are turned by a base of its own, which is never scaled.
+bool has_own_base(const TransformerConfig& config, bool local) { return local && config.local_rotary_base != 0; }
 
 }  // namespace
 
@@ -102,22 +84,16 @@ double attention_scale(const TransformerConfig& config) {
 }
 
 std::vector<double> rotary_frequencies(const TransformerConfig& config, bool local) {
-  const bool own_base = local && config.local_rotary_base != 0;
-  const double base = own_base ? config.local_rotary_base : config.rotary_base;
+  const double base = has_own_base(config, local) ? config.local_rotary_base : config.rotary_base;
   const int64_t half = rotated_width(config) / 2;
-  const RotaryScaling& scaling = config.rotary_scaling;
   std::vector<double> frequencies(half);
-  for (int64_t i = 0; i < half; ++i) {
-    frequencies[i] = std::pow(base, -static_cast<double>(i) / static_cast<double>(half));
-    if (own_base) continue;
-    switch (scaling.kind) {
-      case RotaryScaling::Kind::kNone: break;
-      case RotaryScaling::Kind::kLinear: frequencies[i] /= scaling.factor; break;
-      case RotaryScaling::Kind::kLlama3: frequencies[i] /= llama3_divisor(scaling, frequencies[i]); break;
-      case RotaryScaling::Kind::kDivisors: frequencies[i] /= scaling.divisors.at(i); break;
-    }
-  }
+  for (int64_t i = 0; i < half; ++i) frequencies[i] = std::pow(base, -static_cast<double>(i) / static_cast<double>(half));
+  if (!has_own_base(config, local)) slow_frequencies(config.rotary_scaling, base, frequencies);
   return frequencies;
+}
+
+double rotary_magnitude(const TransformerConfig& config, bool local) {
+  return has_own_base(config, local) ? 1.0 : config.rotary_scaling.magnitude;
 }
 
 std::vector<ParameterShape> parameter_shapes(const TransformerConfig& config) {

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "sememe/families/rotary_scaling.h"
+
 namespace sememe {
 
 enum class Norm { kLayer, kRms };
@@ -16,24 +18,6 @@ enum class FeedForward { kGelu, kGeluErf, kRelu, kGatedSilu, kGatedGelu, kGatedR
 /// The MLP reads the stream behind the attention; or, beside the attention, the stream before it (GPT-NeoX), there even through the
 /// attention's norm (Phi).
 enum class Residual { kSequential, kParallel, kParallelOneNorm };
-
-/// How the frequencies of rotary positions are slowed down for contexts longer than those of the first training.
-struct RotaryScaling {
-  enum class Kind {
-    kNone,
-    kLinear,   ///< all by `factor` (Chen et al. 2023)
-    kLlama3,   ///< the low ones by `factor`, the high ones not, between them by interpolation (Llama 3.1)
-    kDivisors  ///< each by its own divisor
-  };
-  Kind kind = Kind::kNone;
-  double factor = 1.0;
-  double low_factor = 1.0;          ///< kLlama3: low is what turns less often than this in `original_context` tokens
-  double high_factor = 4.0;         ///< kLlama3: high is what turns more often than this
-  int64_t original_context = 8192;  ///< kLlama3: tokens
-  std::vector<float> divisors;      ///< kDivisors: [rotated_width / 2]
-
-  bool operator==(const RotaryScaling&) const = default;
-};
 
 struct TransformerConfig {
   int64_t vocabulary = 4096;
@@ -88,6 +72,8 @@ double attention_scale(const TransformerConfig& config);
 /// @param local of a local layer
 /// @return [rotated_width / 2]; pair i is values i and i + rotated_width / 2
 std::vector<double> rotary_frequencies(const TransformerConfig& config, bool local);
+/// What rotated queries and keys are multiplied by, each.
+double rotary_magnitude(const TransformerConfig& config, bool local);
 
 /// A parameter of the network: "embedding", "positions", then of each block "block0.attention_norm", "block0.query", "block0.query_bias",
 /// ..., and "norm", "norm_bias", "head", "head_bias"; those that the config has.

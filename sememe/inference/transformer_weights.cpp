@@ -61,7 +61,10 @@ TransformerWeights::TransformerWeights(const std::filesystem::path& path) : sour
     for (const float value : positions_)
       if (!std::isfinite(value)) fail("{}: tensor \"{}\" holds a NaN or infinite value", path.string(), source_.tensor("positions").name);
   } else {
-    for (const bool local : {false, true}) rotations[local].frequencies = rotary_frequencies(config, local);
+    for (const bool local : {false, true}) {
+      rotations[local].frequencies = rotary_frequencies(config, local);
+      rotations[local].magnitude = rotary_magnitude(config, local);
+    }
   }
 }
 
@@ -89,8 +92,8 @@ void TransformerWeights::extend_rotations(int64_t tokens) {
   for (Rotation& rotation : rotations) {
     for (int64_t t = rotated_tokens_; t < wanted; ++t) {
       for (const double frequency : rotation.frequencies) {
-        rotation.cosines.push_back(static_cast<float>(std::cos(static_cast<double>(t) * frequency)));
-        rotation.sines.push_back(static_cast<float>(std::sin(static_cast<double>(t) * frequency)));
+        rotation.cosines.push_back(static_cast<float>(rotation.magnitude * std::cos(static_cast<double>(t) * frequency)));
+        rotation.sines.push_back(static_cast<float>(rotation.magnitude * std::sin(static_cast<double>(t) * frequency)));
       }
     }
   }

@@ -30,7 +30,8 @@ struct BlockWeights {
 /// Angles of rotary positions.
 struct Rotation {
   std::vector<double> frequencies;
-  std::vector<float> cosines, sines;  ///< [tokens, frequencies]
+  double magnitude = 1;
+  std::vector<float> cosines, sines;  ///< [tokens, frequencies], times the magnitude
 };
 
 class TransformerWeights {

@@ -107,7 +107,8 @@ Transformer::Angles Transformer::make_angles(const std::string& prefix, bool loc
   const std::vector<double> frequencies = rotary_frequencies(config_, local);
   // A frequency is rounded once, as files and other libraries keep them.
   const torch::Tensor angles = torch::outer(torch::arange(config_.context, torch::kFloat32), torch::tensor(frequencies, torch::kFloat32));
-  return {register_buffer(prefix + "cosines", angles.cos()), register_buffer(prefix + "sines", angles.sin())};
+  const double magnitude = rotary_magnitude(config_, local);
+  return {register_buffer(prefix + "cosines", angles.cos() * magnitude), register_buffer(prefix + "sines", angles.sin() * magnitude)};
 }
 
 void Transformer::initialize(uint64_t seed) {

@@ -1,18 +1,36 @@
 #include "sememe/text/normalizer.h"
 
+#include <unicode/brkiter.h>
 #include <unicode/bytestream.h>
 #include <unicode/normalizer2.h>
 #include <unicode/uchar.h>
+#include <unicode/utext.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "sememe/base/error.h"
+#include "sememe/formats/base64.h"
 #include "sememe/formats/shown.h"
 #include "sememe/text/character_kind.h"
+#include "sememe/text/character_map.h"
 #include "sememe/text/utf8.h"
 
 namespace sememe {
 namespace {
+
+/// ICU counts in int32: long texts go part by part, cut before ASCII, which nothing joins to what is before it.
+template <class Function>
+void in_parts(std::string_view text, Function function) {
+  constexpr size_t kPart = size_t{1} << 28;
+  while (!text.empty()) {
+    size_t end = text.size();
+    if (end > kPart)
+      for (end = kPart; end < text.size() && static_cast<unsigned char>(text[end]) >= 0x80;) ++end;
+    function(text.substr(0, end));
+    text.remove_prefix(end);
+  }
+}
 
 class Form : public Normalizer::Step {
  public:
@@ -21,19 +39,12 @@ class Form : public Normalizer::Step {
   /// Bytes that are no UTF-8 stay, as ICU has it.
   std::string apply(std::string_view text) const override {
     std::string result;
-    // ICU counts in int32: long texts go part by part, cut before ASCII, which no form joins to what is before it.
-    constexpr size_t kPart = size_t{1} << 28;
-    while (!text.empty()) {
-      size_t end = text.size();
-      if (end > kPart)
-        for (end = kPart; end < text.size() && static_cast<unsigned char>(text[end]) >= 0x80;) ++end;
-      const icu::StringPiece part(text.data(), static_cast<int32_t>(end));
+    in_parts(text, [&](std::string_view part) {
       UErrorCode status = U_ZERO_ERROR;
       icu::StringByteSink<std::string> sink(&result);
-      form_.normalizeUTF8(0, part, sink, nullptr, status);
-      if (U_FAILURE(status)) fail("a text of {} bytes could not be brought to its Unicode normal form: {}", end, u_errorName(status));
-      text.remove_prefix(end);
-    }
+      form_.normalizeUTF8(0, icu::StringPiece(part.data(), static_cast<int32_t>(part.size())), sink, nullptr, status);
+      if (U_FAILURE(status)) fail("a text of {} bytes could not be brought to its Unicode normal form: {}", part.size(), u_errorName(status));
+    });
     return result;
   }
 
@@ -179,6 +190,73 @@ class SpaceChinese : public PerCharacter {
   }
 };
 
+/// SentencePiece's compiled normaliser, by itself: at each place the longest beginning that the map has is replaced.
+class CompiledByPlace : public Normalizer::Step {
+ public:
+  explicit CompiledByPlace(CharacterMap map) : map_(std::move(map)) {}
+  std::string apply(std::string_view text) const override {
+    std::string result;
+    while (!text.empty()) {
+      const std::optional<CharacterMap::Match> match = map_.longest(text);
+      const size_t length = match ? match->length : first_character(text).length;
+      result += match ? match->replacement : text.substr(0, length);
+      text.remove_prefix(length);
+    }
+    return result;
+  }
+
+ private:
+  CharacterMap map_;
+};
+
+/// The same as `tokenizers` has it: a grapheme of at most five bytes becomes what the shortest of its beginnings does, which often is the
+/// grapheme whole; of others each character does.
+class CompiledByGrapheme : public Normalizer::Step {
+ public:
+  explicit CompiledByGrapheme(CharacterMap map) : map_(std::move(map)) {
+    UErrorCode status = U_ZERO_ERROR;
+    breaks_.reset(icu::BreakIterator::createCharacterInstance(icu::Locale::getRoot(), status));
+    if (U_FAILURE(status)) fail("ICU has no rules for graphemes: {}", u_errorName(status));
+  }
+
+  std::string apply(std::string_view text) const override {
+    std::string result;
+    const std::unique_ptr<icu::BreakIterator> breaks(breaks_->clone());  // an iterator is of one thread
+    in_parts(text, [&](std::string_view part) {
+      UErrorCode status = U_ZERO_ERROR;
+      UText utf8 = UTEXT_INITIALIZER;
+      utext_openUTF8(&utf8, part.data(), static_cast<int64_t>(part.size()), &status);
+      breaks->setText(&utf8, status);
+      if (U_FAILURE(status)) fail("a text of {} bytes could not be cut into graphemes: {}", part.size(), u_errorName(status));
+      int32_t start = breaks->first();
+      for (int32_t end = breaks->next(); end != icu::BreakIterator::DONE; start = end, end = breaks->next())
+        append(part.substr(start, end - start), result);
+      utext_close(&utf8);
+    });
+    return result;
+  }
+
+ private:
+  void append(std::string_view grapheme, std::string& result) const {
+    constexpr size_t kShort = 6;
+    if (grapheme.size() < kShort) {
+      if (const std::optional<CharacterMap::Match> match = map_.shortest(grapheme)) {
+        result += match->replacement;
+        return;
+      }
+    }
+    while (!grapheme.empty()) {
+      const std::string_view character = grapheme.substr(0, first_character(grapheme).length);
+      const std::optional<CharacterMap::Match> match = map_.shortest(character);
+      result += match ? match->replacement : character;
+      grapheme.remove_prefix(character.size());
+    }
+  }
+
+  CharacterMap map_;
+  std::unique_ptr<icu::BreakIterator> breaks_;
+};
+
 }  // namespace
 
 Normalizer::Normalizer(const Json& normalizer, std::string_view where) {
@@ -199,16 +277,21 @@ void Normalizer::add(const Json& normalizer, std::string_view where, int depth) 
     const auto content = json_member<std::string>(normalizer, "content", where);
     const auto regex = json_member_or<std::string>(pattern, "Regex", "", where),
                text = json_member_or<std::string>(pattern, "String", "", where);
-    // Steps that make texts longer multiply.
-    constexpr double kMostGrowth = 1000;
-    growth_ *= std::max(1.0, static_cast<double>(content.size()) / static_cast<double>(std::max<size_t>(text.size(), 1)));
-    if (growth_ > kMostGrowth) fail("{}: its replacements would make texts over {} times as long", where, kMostGrowth);
+    grow(static_cast<double>(content.size()) / static_cast<double>(std::max<size_t>(text.size(), 1)), where);
     if (regex == " {2,}") {
       steps_.push_back(std::make_shared<ReplaceSpaces>(content));
     } else if (!regex.empty() || text.empty()) {
       fail("{}: Replace of {} is not supported: of strings it is, and of the expression \" {{2,}}\"", where, shown(pattern.dump()));
     } else {
       steps_.push_back(std::make_shared<Replace>(text, content));
+    }
+  } else if (type == "Precompiled") {
+    CharacterMap map(from_base64(json_member<std::string>(normalizer, "precompiled_charsmap", where), where), where);
+    grow(static_cast<double>(map.longest_replacement()), where);
+    if (json_member_or<std::string>(normalizer, "match", "", where) == "longest") {
+      steps_.push_back(std::make_shared<CompiledByPlace>(std::move(map)));
+    } else {
+      steps_.push_back(std::make_shared<CompiledByGrapheme>(std::move(map)));
     }
   } else if (type == "Lowercase") {
     steps_.push_back(std::make_shared<Lowercase>());
@@ -227,10 +310,16 @@ void Normalizer::add(const Json& normalizer, std::string_view where, int depth) 
     if (lowercase) steps_.push_back(std::make_shared<Lowercase>());
   } else {
     fail(
-        "{}: type \"{}\" is not supported; NFC, NFD, NFKC, NFKD, Prepend, Replace, Lowercase, StripAccents, Strip, BertNormalizer and "
-        "Sequence are",
+        "{}: type \"{}\" is not supported; NFC, NFD, NFKC, NFKD, Prepend, Replace, Precompiled, Lowercase, StripAccents, Strip, "
+        "BertNormalizer and Sequence are",
         where, shown(type));
   }
+}
+
+void Normalizer::grow(double times, std::string_view where) {
+  constexpr double kMostGrowth = 1000;
+  growth_ *= std::max(1.0, times);
+  if (growth_ > kMostGrowth) fail("{}: its replacements would make texts over {} times as long", where, kMostGrowth);
 }
 
 std::string Normalizer::normalize(std::string_view text) const {

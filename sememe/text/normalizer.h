@@ -1,5 +1,6 @@
 #pragma once
-// What is done to a text before it is cut into words: Unicode's normal forms, SentencePiece's spaces, BERT's cleaning.
+// What is done to a text before it is cut into words: Unicode's normal forms, SentencePiece's spaces and compiled maps, BERT's
+// cleaning.
 
 #include <memory>
 #include <string>
@@ -34,6 +35,8 @@ class Normalizer {
 
  private:
   void add(const Json& normalizer, std::string_view where, int depth);
+  /// Notes that a step may make texts so many times as long; of several steps these multiply.
+  void grow(double times, std::string_view where);
 
   std::vector<std::shared_ptr<const Step>> steps_;
   double growth_ = 1;  ///< how many times longer replacements may make a text

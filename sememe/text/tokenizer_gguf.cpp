@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <unordered_map>
+#include <variant>
 
 #include "sememe/base/error.h"
+#include "sememe/formats/base64.h"
 #include "sememe/formats/shown.h"
 #include "sememe/text/character_pairs.h"
 
@@ -55,6 +57,7 @@ class Reader {
   void read_scores();
   void read_byte_level();
   void read_byte_level_merges();
+  std::string character_map() const;
   void read_sentence_piece(bool unigram);
   void read_word_piece();
   void add_tokens(bool user_defined, bool normalized);
@@ -194,6 +197,16 @@ void Reader::read_byte_level_merges() {
   }
 }
 
+/// SentencePiece's compiled normaliser; empty if the file has none.
+std::string Reader::character_map() const {
+  constexpr const char* kKey = "tokenizer.ggml.precompiled_charsmap";
+  if (!gguf_.has_key(kKey)) return "";
+  const GgufValue& value = gguf_.value(kKey);
+  if (const auto* const bytes = std::get_if<std::vector<uint8_t>>(&value)) return {bytes->begin(), bytes->end()};
+  if (const auto* const bytes = std::get_if<std::vector<int8_t>>(&value)) return {bytes->begin(), bytes->end()};
+  fail("{}: {} is of type {}, not an array of bytes", where_, kKey, gguf_type_name(value));
+}
+
 void Reader::read_sentence_piece(bool unigram) {
   read_scores();
   const bool prefix = flag("tokenizer.ggml.add_space_prefix", true);
@@ -203,10 +216,10 @@ void Reader::read_sentence_piece(bool unigram) {
     if (file_.tokens[id].type == TokenType::kNormal && file_.tokens[id].name.size() > kLongest)
       fail("{}: tokenizer.ggml.tokens: token {} is {} bytes long, at most {} are possible", where_, id, file_.tokens[id].name.size(),
            kLongest);
-  if (gguf_.has_key("tokenizer.ggml.precompiled_charsmap"))
-    fail("{}: tokenizer.ggml.precompiled_charsmap, a compiled normaliser of texts, is not supported", where_);
   file_.document = sentence_piece_document(prefix);
   Json steps = Json::array();
+  if (const std::string map = character_map(); !map.empty())
+    steps.push_back({{"type", "Precompiled"}, {"precompiled_charsmap", to_base64(map)}, {"match", "longest"}});
   if (flag("tokenizer.ggml.remove_extra_whitespaces", false)) {
     steps.push_back({{"type", "Strip"}, {"strip_left", true}, {"strip_right", true}});
     steps.push_back({{"type", "Replace"}, {"pattern", {{"Regex", " {2,}"}}}, {"content", " "}});

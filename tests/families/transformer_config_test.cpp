@@ -42,7 +42,7 @@ TEST(RotaryFrequencies, Llama3SlowsWhatTurnsSeldomKeepsWhatTurnsOftenAndGoesBetw
   TransformerConfig config;
   config.head_width = 6;  // frequencies 1, 1 / base^(1/3), 1 / base^(2/3)
   config.rotary_base = 8;
-  config.rotary_scaling = {.kind = RotaryScaling::Kind::kLlama3, .factor = 10, .low_factor = 2, .high_factor = 6, .divisors = {}};
+  config.rotary_scaling = {.kind = RotaryScaling::Kind::kLlama3, .factor = 10, .low_turns = 2, .high_turns = 6, .divisors = {}};
   const auto divisor_of_second = [&](double turns) {
     config.rotary_scaling.original_context = std::llround(turns * 2 * std::numbers::pi / 0.5);
     return 0.5 / rotary_frequencies(config, false)[1];

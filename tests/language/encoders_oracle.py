@@ -37,10 +37,14 @@ def roberta(head=transformers.RobertaModel, **changes):
     return head(transformers.RobertaConfig(**{**SMALL, "type_vocab_size": 1, **changes}, attn_implementation="eager"))
 
 
+def xlm_roberta(head=transformers.XLMRobertaModel, **changes):
+    return head(transformers.XLMRobertaConfig(**{**SMALL, "type_vocab_size": 1, **changes}, attn_implementation="eager"))
+
+
 def make_models():
     return {"bert": bert(), "bert-relu": bert(hidden_act="relu", type_vocab_size=3, layer_norm_eps=1e-3), "bert-tanh": bert(hidden_act="gelu_new"),
             "bert-masked": bert(transformers.BertForMaskedLM), "roberta": roberta(), "roberta-masked": roberta(transformers.RobertaForMaskedLM),
-            "roberta-padding-3": roberta(pad_token_id=3)}
+            "roberta-padding-3": roberta(pad_token_id=3), "xlm-roberta-masked": xlm_roberta(transformers.XLMRobertaForMaskedLM)}
 
 
 def randomize(model):
@@ -82,7 +86,7 @@ def sites_of(model, ids):
             found[name] = value[0] if isinstance(value, tuple) else value
         hooks.append(module.register_forward_hook(hook))
 
-    encoder = getattr(model, model.config.model_type, model)
+    encoder = getattr(model, model.base_model_prefix, model)
     keep("embedding", encoder.embeddings, "output")
     for i, layer in enumerate(encoder.encoder.layer):
         keep(f"blocks.{i}.attention", layer.attention.output.dense, "output")

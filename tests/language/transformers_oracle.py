@@ -17,6 +17,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import gguf
+import numpy
 import safetensors.torch
 import tokenizers
 import torch
@@ -62,6 +63,17 @@ def other(config_class, **changes):
     return transformers.AutoModelForCausalLM.from_config(config_class(**{**settings, **changes}), attn_implementation="eager")
 
 
+# Of the 6 or so frequencies of a small head some are slowed, some are between and some stay.
+YARN_ROPE = {"rope_type": "yarn", "rope_theta": 50.0, "factor": 4.0, "original_max_position_embeddings": 24, "beta_fast": 3.0, "beta_slow": 0.5}
+
+
+def longrope(half):
+    """For a first context of 48 tokens, of which the texts have as many; the long factors are for texts that the network does not take."""
+    return dict(max_position_embeddings=480, original_max_position_embeddings=48,
+                rope_parameters={"rope_type": "longrope", "rope_theta": 50.0, "short_factor": [1.0 + 0.3 * i for i in range(half)],
+                                 "long_factor": [2.0 + i for i in range(half)]})
+
+
 LLAMA3_ROPE = {"rope_type": "llama3", "rope_theta": 50.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                "original_max_position_embeddings": 24}  # small enough that frequencies of all three kinds occur
 
@@ -83,6 +95,9 @@ def make_models():
         "llama-rotary-base": (llama(rope_parameters={"rope_type": "default", "rope_theta": 77.0}), plain),
         "llama-linear": (llama(rope_parameters={"rope_type": "linear", "factor": 2.5, "rope_theta": 10000.0}), plain),
         "llama-3": (llama(head_dim=16, num_key_value_heads=2, rope_parameters=LLAMA3_ROPE), plain),
+        "llama-yarn": (llama(head_dim=16, num_key_value_heads=2, rope_parameters=YARN_ROPE), plain),
+        "llama-yarn-plain": (llama(head_dim=16, rope_parameters={"rope_type": "yarn", "rope_theta": 10000.0, "factor": 2.5}), plain),
+        "qwen2-yarn": (other(t.Qwen2Config, rope_parameters={**YARN_ROPE, "attention_factor": 1.7}), plain),
         "llama-biases": (llama(attention_bias=True, mlp_bias=True), plain),
         "llama-sharded": (llama(num_key_value_heads=2), shards),
         "llama-half": (llama(num_key_value_heads=2).half(), plain),
@@ -109,6 +124,8 @@ def make_models():
         "phi": (other(t.PhiConfig, hidden_size=32), plain),
         "phi-3": (other(t.Phi3Config), plain),
         "phi-3-window": (other(t.Phi3Config, sliding_window=7), plain),
+        "phi-3-long": (other(t.Phi3Config, **longrope(3)), plain),
+        "phi-3-long-part": (other(t.Phi3Config, hidden_size=32, partial_rotary_factor=0.75, tie_word_embeddings=True, **longrope(3)), plain),
         "llama-relu": (llama(hidden_act="relu"), plain),
         # Of widths that the engine takes.
         "gpt2-wide": (gpt2(n_embd=32), plain),
@@ -155,6 +172,12 @@ def make_gguf_models():
                                types.F32, "gpt-2"),
         "gguf-gpt-neox": (other(t.GPTNeoXConfig, hidden_size=128, intermediate_size=64), types.F32, "gpt-2"),
         "gguf-phi-2": (other(t.PhiConfig, hidden_size=128, intermediate_size=64, num_key_value_heads=4), types.F32, "gpt-2"),
+        "gguf-phi-2-fused": (other(t.PhiConfig, hidden_size=128, intermediate_size=64, num_key_value_heads=4), types.F32, "gpt-2"),
+        "gguf-phi-3": (other(t.Phi3Config, hidden_size=128, intermediate_size=64), types.Q8_0, "gpt-2"),
+        "gguf-phi-3-window": (other(t.Phi3Config, hidden_size=128, intermediate_size=64, sliding_window=7), types.F32, "gpt-2"),
+        "gguf-phi-3-long": (other(t.Phi3Config, hidden_size=128, intermediate_size=64, **longrope(16)), types.F32, "gpt-2"),
+        "gguf-gpt2": (gpt2(n_embd=128, n_inner=64), types.F32, "gpt-2"),
+        "gguf-llama-yarn": (llama_for_gguf(rope_parameters=YARN_ROPE), types.F32, "gpt-2"),
     }
 
 
@@ -168,12 +191,17 @@ GGUF_NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_
               "attention.query_key_value": "attn_qkv", "attention.dense": "attn_output",
               "mlp.dense_h_to_4h": "ffn_up", "mlp.dense_4h_to_h": "ffn_down",
               "self_attn.dense": "attn_output", "mlp.fc1": "ffn_up", "mlp.fc2": "ffn_down",
+              "self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up",
+              "ln_1": "attn_norm", "ln_2": "ffn_norm", "attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output", "mlp.c_fc": "ffn_up",
+              "mlp.c_proj": "ffn_down", "wte": "token_embd", "wpe": "position_embd", "ln_f": "output_norm",
               "embed_tokens": "token_embd", "embed_in": "token_embd", "norm": "output_norm", "final_layer_norm": "output_norm",
               "final_layernorm": "output_norm", "lm_head": "output", "embed_out": "output"}
 
 
 def gguf_name(name, family):
-    name, kind = name.removeprefix("model.").removeprefix("gpt_neox.").rsplit(".", 1)
+    name, kind = name.removeprefix("model.").removeprefix("gpt_neox.").removeprefix("transformer.").rsplit(".", 1)
+    if name.startswith("h."):
+        name = "layers" + name.removeprefix("h")
     if not name.startswith("layers."):
         return f"{GGUF_NAMES[name]}.{kind}"
     layer, part = name.removeprefix("layers.").split(".", 1)
@@ -193,6 +221,8 @@ def gguf_layout(name, weights, config):
         heads, shape = config.num_attention_heads, weights.shape
         by_kind = weights.reshape(heads, 3, -1, *shape[1:]).swapaxes(0, 1).reshape(shape)
         return by_kind, lambda found: found.reshape(3, heads, -1, *shape[1:]).swapaxes(0, 1).reshape(shape)
+    if config.model_type == "gpt2" and name.split(".")[-2].startswith("c_") and weights.ndim == 2:  # transposed in the folder
+        return weights.T.copy(), lambda found: found.T
     if config.model_type.startswith("gemma") and "norm" in name:
         return weights + 1, lambda found: found - 1
     return weights, lambda found: found
@@ -206,7 +236,9 @@ def llama3_divisors(model):
 
 
 def add_rotary(writer, model, config):
-    rope = config.rope_parameters
+    rope = getattr(config, "rope_parameters", None)
+    if rope is None:  # learned positions
+        return
     rope = rope.get("full_attention", rope)
     writer.add_rope_freq_base(rope["rope_theta"])
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -216,6 +248,17 @@ def add_rotary(writer, model, config):
         writer.add_rope_scaling_factor(rope["factor"])
     if rope["rope_type"] == "llama3":
         writer.add_tensor("rope_freqs.weight", llama3_divisors(model).numpy())
+    if rope["rope_type"] == "yarn":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(rope["factor"])
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+        writer.add_rope_scaling_yarn_beta_fast(rope["beta_fast"])
+        writer.add_rope_scaling_yarn_beta_slow(rope["beta_slow"])
+    if rope["rope_type"] == "longrope":
+        writer.add_rope_scaling_orig_ctx_len(config.original_max_position_embeddings)
+        writer.add_rope_scaling_attn_factors(model.model.rotary_emb.attention_scaling)
+        for length in ("long", "short"):
+            writer.add_tensor(f"rope_factors_{length}.weight", numpy.array(rope[f"{length}_factor"], numpy.float32))
 
 
 def with_digits(tokenizer):
@@ -226,14 +269,14 @@ def with_digits(tokenizer):
     return copy
 
 
-def write_gguf(path, model, kind, rule, tokenizer, more=()):
-    """As llama.cpp's converter would; the model's weights become what the file holds."""
+def write_gguf(path, model, kind, rule, tokenizer, more=(), fused=False):
+    """As llama.cpp's converter would, or with `fused` as an older one; the model's weights become what the file holds."""
     config = model.config
     writer = gguf.GGUFWriter(path, GGUF_ARCHITECTURES.get(config.model_type, config.model_type))
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_feed_forward_length(getattr(config, "intermediate_size", None) or config.n_inner)
     writer.add_head_count(config.num_attention_heads)
     if hasattr(config, "num_key_value_heads"):
         writer.add_head_count_kv(config.num_key_value_heads)
@@ -243,7 +286,7 @@ def write_gguf(path, model, kind, rule, tokenizer, more=()):
     if hasattr(config, "rms_norm_eps"):
         writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     else:
-        writer.add_layer_norm_eps(config.layer_norm_eps)
+        writer.add_layer_norm_eps(getattr(config, "layer_norm_eps", None) or config.layer_norm_epsilon)
     if config.model_type == "gpt_neox":
         writer.add_parallel_residual(config.use_parallel_residual)
     if config.model_type == "gemma2":
@@ -251,6 +294,8 @@ def write_gguf(path, model, kind, rule, tokenizer, more=()):
         writer.add_final_logit_softcapping(config.final_logit_softcapping)
     if config.model_type.startswith("gemma"):
         writer.add_sliding_window(config.sliding_window)
+    if config.model_type == "phi3":
+        writer.add_sliding_window(config.sliding_window or 0)
     add_rotary(writer, model, config)
     described = json.loads(tokenizer.to_str())
     tokens = sorted(described["model"]["vocab"], key=described["model"]["vocab"].get)
@@ -262,13 +307,19 @@ def write_gguf(path, model, kind, rule, tokenizer, more=()):
     writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in described["model"]["merges"]])
     for add in more:
         add(writer)
+    parts = {}
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             stored = kind if parameter.dim() == 2 else gguf.GGMLQuantizationType.F32
+            if fused and any(part in name for part in ("q_proj", "k_proj", "v_proj")):
+                parts.setdefault(name.replace("k_proj", "q_proj").replace("v_proj", "q_proj"), []).append(parameter.numpy())
+                continue
             weights, back = gguf_layout(name, parameter.numpy(), config)
             blocks = gguf.quants.quantize(weights, stored)
             writer.add_tensor(gguf_name(name, config.model_type), blocks, raw_dtype=stored)
             parameter.copy_(torch.from_numpy(back(gguf.quants.dequantize(blocks, stored)).copy()))
+    for name, rows in parts.items():
+        writer.add_tensor(gguf_name(name, config.model_type).replace("attn_q", "attn_qkv"), numpy.concatenate(rows))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -288,11 +339,14 @@ def check_gguf_refusals(comparison, sememe, tokenizer, work):
 
     ones = torch.ones(32).numpy()
     refused("a rule of splitting that is not known", "tokenizer.ggml.pre", "falcon", rule="falcon")
-    refused("a tensor without a place", "rope_factors_long.weight",
+    refused("a tensor without a place", "blk.0.odd.weight", more=[lambda writer: writer.add_tensor("blk.0.odd.weight", ones)])
+    refused("long factors without short ones", "rope_factors_short.weight",
             more=[lambda writer: writer.add_tensor("rope_factors_long.weight", ones)])
     refused("divisors of rotary frequencies in another number", "rope_freqs.weight", "[31]", "[32]",
             more=[lambda writer: writer.add_tensor("rope_freqs.weight", ones[:31])])
-    refused("scaled rotary positions", "llama.rope.scaling.type", "yarn", more=[lambda writer: writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)])
+    refused("scaled rotary positions of another kind", "llama.rope.scaling.type", "dynamic",
+            more=[lambda writer: writer.add_string("llama.rope.scaling.type", "dynamic")])
+    refused("yarn without its factor", "llama.rope.scaling.factor", more=[lambda writer: writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)])
     refused("a mixture of experts", "llama.expert_count", "8", more=[lambda writer: writer.add_expert_count(8)])
 
 
@@ -342,7 +396,8 @@ def nats_per_token(model, ids):
 
 
 # What the quantised engine does not run yet, and says so.
-FLOATS_IN_ENGINE = ["f32", "f16", "head-16", "llama-3", "llama-linear", "qwen3", "gemma2", "gemma3-linear", "gpt-neox", "phi-2", "-wide"]
+FLOATS_IN_ENGINE = ["f32", "f16", "head-16", "llama-3", "llama-linear", "qwen3", "gemma2", "gemma3-linear", "gpt-neox", "phi-2", "-wide",
+                    "phi-3-window", "phi-3-long", "gpt2", "llama-yarn"]
 
 
 def check_engine(comparison, name, found, expected):
@@ -391,9 +446,7 @@ def check_main_job(comparison, sememe, model, work):
 
 def is_written(name):
     """Divisors of frequencies have no key in a config.json, unless they are those of Llama 3.1 and later."""
-    if name.startswith("gguf-"):
-        return name != "gguf-llama-3"
-    return not name.startswith(("mistral", "opt", "phi-3")) or name in ("mistral-unlimited", "phi-3", "phi-3-wide")
+    return name != "gguf-llama-3" and "phi-3-long" not in name
 
 
 def round_weights(model):
@@ -425,7 +478,7 @@ def check_refusals(comparison, sememe, work):
         comparison.check(f"{name} is refused in one line", result.returncode == 1 and "config.json" in line and "\n" not in line
                          and all(word in line for word in words), line)
 
-    refused("yarn", llama(rope_parameters={"rope_type": "yarn", "factor": 2.0, "rope_theta": 10000.0}), "rope", "yarn")
+    refused("dynamic", llama(rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}), "rope", "dynamic")
     refused("opt-350m", other(transformers.OPTConfig, do_layer_norm_before=False), "do_layer_norm_before")
     refused("phi-normed", other(transformers.PhiConfig, qk_layernorm=True), "qk_layernorm")
 
@@ -455,7 +508,7 @@ def main():
             randomize(model)
             (reference / name).mkdir()
             splitting[name] = with_digits(tokenizer) if rule == "smollm" else tokenizer
-            write_gguf(reference / name / "model.gguf", model, kind, rule, splitting[name])
+            write_gguf(reference / name / "model.gguf", model, kind, rule, splitting[name], fused=name.endswith("fused"))
             safetensors.torch.save_file({"inputs": inputs}, reference / name / "inputs.safetensors")
             models[name] = (model, None)
         shards = len(list((reference / "llama-sharded").glob("model-*.safetensors")))

@@ -121,7 +121,8 @@ def write_gguf(path, model, tokens, types, pre=None, scores=None, merges=None, *
     if merges is not None:
         writer.add_token_merges(merges)
     for key, value in values.items():
-        (writer.add_bool if isinstance(value, bool) else writer.add_uint32)(f"tokenizer.ggml.{key}", value)
+        add = writer.add_bool if isinstance(value, bool) else writer.add_array if isinstance(value, (list, bytes)) else writer.add_uint32
+        add(f"tokenizer.ggml.{key}", value)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -185,9 +186,10 @@ def check_added_tokens(comparison, source):
 
 
 def train_sentence_piece(folder, text, **options):
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(line for line in text.split("\n") if line.strip()), model_prefix=str(folder / "piece"),
-        normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2, max_sentence_length=20000, num_threads=1, **options)
+    sentencepiece.SentencePieceTrainer.train(**{
+        **dict(sentence_iterator=iter(line for line in text.split("\n") if line.strip()), model_prefix=str(folder / "piece"),
+               normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2, max_sentence_length=20000, num_threads=1),
+        **options})
     return sentencepiece.SentencePieceProcessor(model_file=str(folder / "piece.model"))
 
 
@@ -283,6 +285,60 @@ def check_unigram(comparison, source):
         against(comparison, f"unigram json, {name}", tokenizer, texts)
 
 
+def protobuf_field(message, number):
+    """The first field of bytes with this number in a message of Protocol Buffers."""
+    at = 0
+
+    def varint():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte, at = message[at], at + 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    while at < len(message):
+        field, kind = divmod(varint(), 8)
+        if kind == 2:
+            size = varint()
+            if field == number:
+                return message[at:at + size]
+            at += size
+        else:
+            at += {1: 8, 5: 4}.get(kind, 0)
+            if kind == 0:
+                varint()
+    return b""
+
+
+def check_compiled(comparison, source):
+    """Normalisers that SentencePiece compiled, as T5 and XLM-R have them."""
+    texts = mixed(source, 300_000)
+    texts["characters that become several"] = "\ufdfa \u00bd \u2460 \u3300 \uff76\uff9e \u1e9e \u0130 \u2126 \ufb01n o\ufb03ce \u00a0\u3000\u200b\u00ad x\u0301\ufb01\u0301 \ufb01\u0301a\r\nb\rc \u1100\u1161"
+    training = "\n".join([real_text(300_000), *SAMPLES * 3, *MORE_SAMPLES * 3])
+    for rule in ("nmt_nfkc", "nmt_nfkc_cf", "nfkc"):
+        processor = train_sentence_piece(comparison.folder, training, model_type="unigram", vocab_size=1500, normalization_rule_name=rule,
+                                         remove_extra_whitespaces=True)
+        compiled = protobuf_field(protobuf_field((comparison.folder / "piece.model").read_bytes(), 3), 2)
+        comparison.check(f"{rule} is compiled", len(compiled) > 100_000, len(compiled))
+        pieces = [(processor.id_to_piece(i), processor.get_score(i)) for i in range(processor.vocab_size())]
+        tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0, byte_fallback=False))
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Precompiled(compiled), normalizers.Replace(Regex(" {2,}"), " ")])
+        tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+        tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
+        against(comparison, f"compiled {rule}, json", tokenizer, texts)
+        every, size = every_code_point(), 400_000
+        against(comparison, f"compiled {rule}, json", tokenizer, {f"every code point, from {at}": every[at:at + size] for at in range(0, len(every), size)},
+                decode=False)
+        path = comparison.folder / "compiled.gguf"
+        write_gguf(path, "t5", [piece for piece, _ in pieces], piece_types(processor), scores=[score for _, score in pieces],
+                   precompiled_charsmap=list(compiled), remove_extra_whitespaces=True, add_space_prefix=True, bos_token_id=1, eos_token_id=2,
+                   unknown_token_id=0)
+        compare(comparison, f"compiled {rule}, GGUF", path, texts, processor.encode)
+
+
 def check_word_piece(comparison, source):
     texts = settled(mixed(source, 300_000))
     # GGUF marks words by U+2581, so that the sign itself cannot be told.
@@ -353,7 +409,8 @@ def main():
     parser.add_argument("--sememe", required=True)
     parser.add_argument("--only", help="one of the checks, for work on it")
     arguments = parser.parse_args()
-    checks = [check_byte_level, check_added_tokens, check_sentence_piece, check_converted, check_unigram, check_word_piece, check_chats]
+    checks = [check_byte_level, check_added_tokens, check_sentence_piece, check_converted, check_unigram, check_compiled, check_word_piece,
+              check_chats]
     with tempfile.TemporaryDirectory() as folder:
         comparison = Comparison(os.path.abspath(arguments.sememe), pathlib.Path(folder))
         for check in checks:
