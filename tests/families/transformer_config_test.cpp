@@ -87,7 +87,7 @@ TEST(TransformerConfig, WhatCannotBeIsRefusedByName) {
   refused("scaled by 0", [](TransformerConfig& config) { config.rotary_scaling.factor = 0; });
   refused("low factor", [](TransformerConfig& config) {
     config.rotary_scaling.kind = RotaryScaling::Kind::kLlama3;
-    config.rotary_scaling.low_factor = 5;
+    config.rotary_scaling.low_turns = 5;
   });
 }
 
