@@ -18,12 +18,22 @@ if(SEMEME_SANITIZE)
   target_link_options(sememe_flags INTERFACE -fsanitize=${SEMEME_SANITIZE})
 endif()
 
-# Lets a program use the rooms' precompiled header, which is compiled as position-independent code of a library; CMake would
-# compile a program's sources with -fPIE, and Clang refuses the mixture.
-function(sememe_share_header program)
+# sememe_header(NAME LINKS target... HEADERS header...): a header compiled once, as sememe_NAME_header. Without, most files would spend
+# more time on the headers of others than on themselves.
+function(sememe_header name)
+  cmake_parse_arguments(HEADER "" "" "LINKS;HEADERS" ${ARGN})
+  file(WRITE ${CMAKE_BINARY_DIR}/${name}_header.cpp "")
+  add_library(sememe_${name}_header OBJECT ${CMAKE_BINARY_DIR}/${name}_header.cpp)
+  target_link_libraries(sememe_${name}_header PRIVATE sememe_flags ${HEADER_LINKS})
+  target_precompile_headers(sememe_${name}_header PRIVATE ${HEADER_HEADERS})
+endfunction()
+
+# Lets a program use a compiled header, which is position-independent code of a library; CMake would compile a program's sources with
+# -fPIE, and Clang refuses the mixture.
+function(sememe_share_header program name)
   set_target_properties(${program} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
   target_compile_options(${program} PRIVATE -fPIC)
-  target_precompile_headers(${program} REUSE_FROM sememe_torch_pch)
+  target_precompile_headers(${program} REUSE_FROM sememe_${name}_header)
 endfunction()
 
 function(sememe_room name)
@@ -38,7 +48,9 @@ function(sememe_room name)
   target_link_libraries(sememe_${name} PUBLIC ${ROOM_USES} sememe_flags)
   if(ROOM_TORCH)
     target_link_libraries(sememe_${name} PUBLIC sememe_torch)
-    target_precompile_headers(sememe_${name} REUSE_FROM sememe_torch_pch)
+    target_precompile_headers(sememe_${name} REUSE_FROM sememe_torch_header)
+  else()
+    target_precompile_headers(sememe_${name} REUSE_FROM sememe_json_header)
   endif()
 endfunction()
 
@@ -51,7 +63,9 @@ function(sememe_room_test name)
   target_link_libraries(${name}_test PRIVATE sememe_${name} GTest::gtest_main rapidcheck)
   get_target_property(links sememe_${name} INTERFACE_LINK_LIBRARIES)
   if("sememe_torch" IN_LIST links)
-    sememe_share_header(${name}_test)
+    sememe_share_header(${name}_test torch)
+  else()
+    sememe_share_header(${name}_test json)
   endif()
   add_test(NAME ${name} COMMAND ${name}_test)
 endfunction()

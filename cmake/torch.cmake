@@ -23,7 +23,4 @@ file(GLOB torch_libraries ${SEMEME_TORCH}/lib/libtorch.so ${SEMEME_TORCH}/lib/li
 target_link_libraries(sememe_torch INTERFACE -Wl,--push-state,--no-as-needed stdc++ ${torch_libraries} -Wl,--pop-state)
 set(CMAKE_BUILD_RPATH ${SEMEME_TORCH}/lib)
 
-file(WRITE ${CMAKE_BINARY_DIR}/torch_pch.cpp "")
-add_library(sememe_torch_pch OBJECT ${CMAKE_BINARY_DIR}/torch_pch.cpp)
-target_link_libraries(sememe_torch_pch PRIVATE sememe_torch sememe_flags fmt::fmt nlohmann_json::nlohmann_json)
-target_precompile_headers(sememe_torch_pch PRIVATE <torch/torch.h> <fmt/format.h> <nlohmann/json.hpp>)
+sememe_header(torch LINKS sememe_torch fmt::fmt nlohmann_json::nlohmann_json HEADERS <torch/torch.h> <fmt/format.h> <nlohmann/json.hpp>)
