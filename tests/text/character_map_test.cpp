@@ -2,12 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <vector>
 
 #include "sememe/base/error.h"
-#include "sememe/base/random_stream.h"
+#include "sememe/base/random.h"
 
 namespace sememe {
 namespace {
