@@ -1,6 +1,7 @@
 """Training on several ranks: mpirun's learn what one learns, share a checkpoint with one, and end together."""
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -54,8 +55,8 @@ with tempfile.TemporaryDirectory() as folder:
         check(f"exchanges of {ranks} ranks are right", result.returncode == 0 and result.stdout.count("[  PASSED  ]") == ranks,
               result.stdout[-600:] + result.stderr[-400:])
 
-    # Whether a gate opens or a threshold is passed can hang on the last bit of a sum, whose order differs between processors and numbers of ranks:
-    # from then on two runs are not the same, though their losses stay alike.
+    # Whether a gate opens, a threshold is passed or a latent is among the largest can hang on the last bit of a sum, whose order differs between
+    # processors and numbers of ranks: from then on two runs are not the same, though their losses stay alike. With gates and thresholds it happens soon.
     discontinuous = ("gated", "jumprelu", "attribution")
     kinds = [("topk", ["--k", 4, "--dead-after", 2000, "--auxiliary-k", 8, "--multi-topk"], [1, 2]), ("gsae", ["--k", 4], [1, 2]),
              ("batchtopk", ["--k", 4, "--dead-after", 2000], [1, 2]), ("matryoshka", ["--k", 4], [1, 2]), ("relu", ["--penalty", "classic"], [1]),
@@ -106,14 +107,19 @@ with tempfile.TemporaryDirectory() as folder:
     check("a rank that is killed ends the run", status != 0 and not (root / "killed").exists(), f"status {status}")
     check("and the other says so, and where to continue", len(lines) == 1 and "--resume" in lines[0] and "killed.checkpoint" in lines[0], said[-800:])
     check("its checkpoint stays", kept)
+    begins = 0
     for ranks in [1, 2]:
         out = f"continued-{ranks}"
         (root / f"{out}.checkpoint").write_bytes((root / "killed.checkpoint").read_bytes())
         command = train(out, "topk", "--k", 4, "--tokens", 400_000, "--resume")
         result = on_ranks(2, *command) if ranks == 2 else run(*command)
-        check(f"it is continued on {ranks}", result.returncode == 0 and "continuing at step" in result.stderr, result.stderr[-400:])
-    gap = largest_gap(read(root / "continued-1.json").get("curve", []), read(root / "continued-2.json").get("curve", []))
-    check(f"to the same end ({gap:.1e})", gap < 1e-4)
+        step = re.search(r"continuing at step (\d+) of", result.stderr)
+        check(f"it is continued on {ranks}", result.returncode == 0 and step, result.stderr[-400:])
+        begins = int(step.group(1)) * 256 if step else 0
+    curves = [read(root / f"continued-{ranks}.json").get("curve", []) for ranks in [1, 2]]
+    one, two = ([point for point in curve if point["tokens"] > begins] for curve in curves)
+    begun, ended = largest_gap(one[:20], two[:20]), last_gap(one, two)
+    check(f"both begin alike ({begun:.1e}) and end alike ({ended:.1e})", len(one) > 100 and begun < 1e-5 and ended < 0.05)
 
     # mpirun turns Ctrl-C into SIGTERM for every rank: they save at the same step.
     command = [*map(str, train("stopped", "topk", "--k", 4, "--tokens", 40_000_000))]

@@ -107,7 +107,9 @@ TEST(Family, WhatANetworkDoesNotDoIsRefusedByKey) {
   refused("mistral", "layer_types", {"full_attention", "sliding_attention"});
   refused("mistral", "sliding_window", 0);
   refused("qwen3", "attention_bias", true);
-  refused("qwen2", "rope_scaling", {{"type", "yarn"}, {"factor", 4.0}});
+  refused("qwen2", "rope_scaling", {{"type", "dynamic"}, {"factor", 4.0}});
+  refused("qwen2", "factor", {{"type", "yarn"}});
+  refused("qwen2", "truncate", {{"type", "yarn"}, {"factor", 4.0}, {"truncate", false}});
   refused("gemma2", "hidden_activation", "silu");
   refused("gemma2", "query_pre_attn_scalar", 0);
   refused("gemma2", "layer_types", {"full_attention", "full_attention"});
@@ -121,7 +123,7 @@ TEST(Family, WhatANetworkDoesNotDoIsRefusedByKey) {
   refused("opt", "word_embed_proj_dim", 4);
   refused("opt", "enable_bias", false);
   refused("phi", "qk_layernorm", true);
-  refused("phi3", "rope_scaling", {{"type", "longrope"}});
+  refused("phi3", "short_factor", {{"type", "longrope"}});
 }
 
 TEST(Family, KeysOfOlderFilesMeanWhatThoseOfNewerOnesDo) {
@@ -197,7 +199,9 @@ TEST(Family, WhatNoFolderCanSayIsNotWritten) {
   const auto not_written = [](const TransformerConfig& config) {
     expect_words(error_from([&] { describe_written(config); }), {"cannot be written", "gemma2", "llama"});
   };
-  not_written(config_from_json(examples().at("opt"), "opt"));
+  TransformerConfig without_biases = config_from_json(examples().at("opt"), "opt");
+  without_biases.bias = false;
+  not_written(without_biases);
   TransformerConfig mixed = config_from_json(examples().at("llama"), "llama");
   mixed.positions = Positions::kLearned;
   not_written(mixed);
@@ -205,6 +209,17 @@ TEST(Family, WhatNoFolderCanSayIsNotWritten) {
   divided.rotary_scaling.kind = RotaryScaling::Kind::kDivisors;
   divided.rotary_scaling.divisors = {1, 2};
   not_written(divided);
+}
+
+TEST(Family, LongRopeIsHeldToItsFirstContextAndTakesTheFactorsForIt) {
+  Json json = examples().at("phi3");
+  json["max_position_embeddings"] = 1200;
+  json["original_max_position_embeddings"] = 12;
+  json["rope_scaling"] = {{"type", "longrope"}, {"short_factor", {1.5, 2.0}}, {"long_factor", {3.0, 4.0}}};
+  const TransformerConfig config = config_from_json(json, "phi3");
+  EXPECT_EQ(config.context, 12);
+  EXPECT_EQ(config.rotary_scaling.divisors, (std::vector<float>{1.5f, 2.0f}));
+  EXPECT_EQ(config.rotary_scaling.magnitude, longrope_magnitude(100, 12));
 }
 
 TEST(ParameterShapes, RowsOfFusedTensorsAreFound) {
@@ -223,6 +238,17 @@ TEST(ParameterShapes, RowsOfFusedTensorsAreFound) {
   EXPECT_EQ(shapes.tensor_shape(place), (std::vector<int64_t>{6, 24}));
   const TensorPlace pairs{.tensor = "q", .parameters = {"block0.query"}, .rows = TensorPlace::Rows::kPairs, .heads = 2};
   EXPECT_EQ(shapes.rows_in_tensor(pairs, 0), (std::vector<int64_t>{0, 2, 1, 3, 4, 6, 5, 7}));
+}
+
+TEST(Family, LongRopeIsHeldToItsFirstContextAndTakesTheFactorsForIt) {
+  Json json = examples().at("phi3");
+  json["max_position_embeddings"] = 1200;
+  json["original_max_position_embeddings"] = 12;
+  json["rope_scaling"] = {{"type", "longrope"}, {"short_factor", {1.5, 2.0}}, {"long_factor", {3.0, 4.0}}};
+  const TransformerConfig config = config_from_json(json, "phi3");
+  EXPECT_EQ(config.context, 12);
+  EXPECT_EQ(config.rotary_scaling.divisors, (std::vector<float>{1.5f, 2.0f}));
+  EXPECT_EQ(config.rotary_scaling.magnitude, longrope_magnitude(100, 12));
 }
 
 TEST(ParameterShapes, RowsOfGroupedHeadsStackBehindEachOther) {

@@ -30,13 +30,22 @@ TEST(Yarn, KeepsWhatTurnsOftenSlowsWhatTurnsSeldomAndGoesBetweenInBetween) {
     const double turns = 4096 * before[i] / (2 * std::numbers::pi), slower = before[i] / after[i];
     // The borders are rounded outwards to whole numbers of frequencies, a sixty-fourth part of the base's power each.
     const double step = std::pow(10000, 1.0 / 64);
-    if (turns > 32 * step) EXPECT_EQ(slower, 1) << i, ++often;
-    if (turns < 1 / step) EXPECT_NEAR(slower, 4, 1e-12) << i, ++seldom;
-    if (turns < 32 && turns > 1) EXPECT_TRUE(slower > 1 && slower < 4) << i << " by " << slower, ++between;
+    if (turns > 32 * step) {
+      EXPECT_EQ(slower, 1) << i;
+      ++often;
+    } else if (turns < 1 / step) {
+      EXPECT_NEAR(slower, 4, 1e-12) << i;
+      ++seldom;
+    } else if (turns < 32 && turns > 1) {
+      EXPECT_TRUE(slower > 1 && slower < 4) << i << " by " << slower;
+      ++between;
+    }
     EXPECT_GE(slower, last);
     last = slower;
   }
-  EXPECT_TRUE(often > 10 && seldom > 10 && between > 10);
+  EXPECT_GT(often, 10);
+  EXPECT_GT(seldom, 10);
+  EXPECT_GT(between, 10);
 }
 
 TEST(Yarn, BordersThatMeetMakeAStep) {
