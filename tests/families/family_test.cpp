@@ -108,8 +108,8 @@ TEST(Family, WhatANetworkDoesNotDoIsRefusedByKey) {
   refused("mistral", "sliding_window", 0);
   refused("qwen3", "attention_bias", true);
   refused("qwen2", "rope_scaling", {{"type", "dynamic"}, {"factor", 4.0}});
-  refused("qwen2", "factor", {{"type", "yarn"}});
-  refused("qwen2", "truncate", {{"type", "yarn"}, {"factor", 4.0}, {"truncate", false}});
+  refused("qwen2", "rope_scaling", {{"type", "yarn"}, {"mscale", 1.0}});  // no factor
+  refused("qwen2", "rope_scaling", {{"type", "yarn"}, {"factor", 4.0}, {"truncate", false}});
   refused("gemma2", "hidden_activation", "silu");
   refused("gemma2", "query_pre_attn_scalar", 0);
   refused("gemma2", "layer_types", {"full_attention", "full_attention"});
@@ -123,7 +123,7 @@ TEST(Family, WhatANetworkDoesNotDoIsRefusedByKey) {
   refused("opt", "word_embed_proj_dim", 4);
   refused("opt", "enable_bias", false);
   refused("phi", "qk_layernorm", true);
-  refused("phi3", "short_factor", {{"type", "longrope"}});
+  refused("phi3", "rope_scaling", {{"type", "longrope"}});
 }
 
 TEST(Family, KeysOfOlderFilesMeanWhatThoseOfNewerOnesDo) {
