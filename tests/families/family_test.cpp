@@ -240,17 +240,6 @@ TEST(ParameterShapes, RowsOfFusedTensorsAreFound) {
   EXPECT_EQ(shapes.rows_in_tensor(pairs, 0), (std::vector<int64_t>{0, 2, 1, 3, 4, 6, 5, 7}));
 }
 
-TEST(Family, LongRopeIsHeldToItsFirstContextAndTakesTheFactorsForIt) {
-  Json json = examples().at("phi3");
-  json["max_position_embeddings"] = 1200;
-  json["original_max_position_embeddings"] = 12;
-  json["rope_scaling"] = {{"type", "longrope"}, {"short_factor", {1.5, 2.0}}, {"long_factor", {3.0, 4.0}}};
-  const TransformerConfig config = config_from_json(json, "phi3");
-  EXPECT_EQ(config.context, 12);
-  EXPECT_EQ(config.rotary_scaling.divisors, (std::vector<float>{1.5f, 2.0f}));
-  EXPECT_EQ(config.rotary_scaling.magnitude, longrope_magnitude(100, 12));
-}
-
 TEST(ParameterShapes, RowsOfGroupedHeadsStackBehindEachOther) {
   TransformerConfig config;
   config.heads = 4;
