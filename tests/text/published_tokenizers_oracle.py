@@ -318,7 +318,7 @@ def check_compiled(comparison, source):
     texts = mixed(source, 300_000)
     texts["characters that become several"] = "\ufdfa \u00bd \u2460 \u3300 \uff76\uff9e \u1e9e \u0130 \u2126 \ufb01n o\ufb03ce \u00a0\u3000\u200b\u00ad x\u0301\ufb01\u0301 \ufb01\u0301a\r\nb\rc \u1100\u1161"
     training = "\n".join([real_text(300_000), *SAMPLES * 3, *MORE_SAMPLES * 3])
-    for rule in ("nmt_nfkc", "nmt_nfkc_cf", "nfkc"):
+    for rule in ("nmt_nfkc", "nmt_nfkc_cf"):
         processor = train_sentence_piece(comparison.folder, training, model_type="unigram", vocab_size=1500, normalization_rule_name=rule,
                                          remove_extra_whitespaces=True)
         compiled = protobuf_field(protobuf_field((comparison.folder / "piece.model").read_bytes(), 3), 2)
@@ -329,12 +329,13 @@ def check_compiled(comparison, source):
         tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
         tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
         against(comparison, f"compiled {rule}, json", tokenizer, texts)
-        every, size = every_code_point(), 400_000
-        against(comparison, f"compiled {rule}, json", tokenizer, {f"every code point, from {at}": every[at:at + size] for at in range(0, len(every), size)},
-                decode=False)
+        if rule == "nmt_nfkc":
+            every, size = every_code_point(), 1_000_000
+            parts = {f"every code point, from {at}": every[at:at + size] for at in range(0, len(every), size)}
+            against(comparison, f"compiled {rule}, json", tokenizer, parts, decode=False)
         path = comparison.folder / "compiled.gguf"
         write_gguf(path, "t5", [piece for piece, _ in pieces], piece_types(processor), scores=[score for _, score in pieces],
-                   precompiled_charsmap=list(compiled), remove_extra_whitespaces=True, add_space_prefix=True, bos_token_id=1, eos_token_id=2,
+                   precompiled_charsmap=compiled, remove_extra_whitespaces=True, add_space_prefix=True, bos_token_id=1, eos_token_id=2,
                    unknown_token_id=0)
         compare(comparison, f"compiled {rule}, GGUF", path, texts, processor.encode)
 
