@@ -30,6 +30,7 @@ Unigram::Unigram(const TokenizerFile& file)
     any = true;
   }
   unknown_score_ = least - kUnknownPenalty;
+  if (single_precision_) unknown_score_ = static_cast<float>(unknown_score_);
 }
 
 void Unigram::segment(std::string_view word, std::vector<int32_t>& ids) const {
