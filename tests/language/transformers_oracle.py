@@ -67,9 +67,9 @@ def other(config_class, **changes):
 YARN_ROPE = {"rope_type": "yarn", "rope_theta": 50.0, "factor": 4.0, "original_max_position_embeddings": 24, "beta_fast": 3.0, "beta_slow": 0.5}
 
 
-def longrope(half):
+def longrope(half, context=480):
     """For a first context of 48 tokens, of which the texts have as many; the long factors are for texts that the network does not take."""
-    return dict(max_position_embeddings=480, original_max_position_embeddings=48,
+    return dict(max_position_embeddings=context, original_max_position_embeddings=48,
                 rope_parameters={"rope_type": "longrope", "rope_theta": 50.0, "short_factor": [1.0 + 0.3 * i for i in range(half)],
                                  "long_factor": [2.0 + i for i in range(half)]})
 
@@ -175,7 +175,7 @@ def make_gguf_models():
         "gguf-phi-2-fused": (other(t.PhiConfig, hidden_size=128, intermediate_size=64, num_key_value_heads=4), types.F32, "gpt-2"),
         "gguf-phi-3": (other(t.Phi3Config, hidden_size=128, intermediate_size=64), types.Q8_0, "gpt-2"),
         "gguf-phi-3-window": (other(t.Phi3Config, hidden_size=128, intermediate_size=64, sliding_window=7), types.F32, "gpt-2"),
-        "gguf-phi-3-long": (other(t.Phi3Config, hidden_size=128, intermediate_size=64, **longrope(16)), types.F32, "gpt-2"),
+        "gguf-phi-3-long": (other(t.Phi3Config, hidden_size=128, intermediate_size=64, **longrope(16, 96)), types.F32, "gpt-2"),
         "gguf-gpt2": (gpt2(n_embd=128, n_inner=64), types.F32, "gpt-2"),
         "gguf-llama-yarn": (llama_for_gguf(rope_parameters=YARN_ROPE), types.F32, "gpt-2"),
     }
