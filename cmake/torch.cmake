@@ -23,4 +23,4 @@ file(GLOB torch_libraries ${SEMEME_TORCH}/lib/libtorch.so ${SEMEME_TORCH}/lib/li
 target_link_libraries(sememe_torch INTERFACE -Wl,--push-state,--no-as-needed stdc++ ${torch_libraries} -Wl,--pop-state)
 set(CMAKE_BUILD_RPATH ${SEMEME_TORCH}/lib)
 
-sememe_header(torch LINKS sememe_torch fmt::fmt nlohmann_json::nlohmann_json HEADERS <torch/torch.h> <fmt/format.h> <nlohmann/json.hpp>)
+sememe_header(torch LINKS sememe_torch fmt::fmt nlohmann_json::nlohmann_json HEADERS <torch/torch.h> <fmt/format.h> <nlohmann/json.hpp> <CLI/CLI.hpp>)
