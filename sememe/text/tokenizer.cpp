@@ -9,6 +9,7 @@
 #include "sememe/text/byte_pairs.h"
 #include "sememe/text/character_pairs.h"
 #include "sememe/text/merge_trainer.h"
+#include "sememe/text/sentence_piece.h"
 #include "sememe/text/tokenizer_file.h"
 #include "sememe/text/tokenizer_gguf.h"
 #include "sememe/text/tokenizer_json.h"
@@ -180,7 +181,13 @@ void Tokenizer::Model::encode_piece(std::string_view piece, bool is_start, const
 }
 
 Tokenizer Tokenizer::load(const std::filesystem::path& path) {
+  if (std::filesystem::is_directory(path)) {
+    for (const char* const name : {"tokenizer.json", "vocab.txt", "tokenizer.model"})
+      if (std::filesystem::exists(path / name)) return load(path / name);
+    return load(path / "tokenizer.json");
+  }
   if (path.extension() == ".bin") return of_llama2c(path);
+  if (path.extension() == ".model") return of_sentence_piece(path);
   Tokenizer tokenizer;
   tokenizer.model_ = std::make_shared<const Model>(load_tokenizer_file(path));
   return tokenizer;
@@ -195,6 +202,12 @@ Tokenizer Tokenizer::of_gguf(const GgufFile& file) {
 Tokenizer Tokenizer::of_llama2c(const std::filesystem::path& path) {
   Tokenizer tokenizer;
   tokenizer.model_ = std::make_shared<const Model>(tokenizer_file_of_llama2c(path));
+  return tokenizer;
+}
+
+Tokenizer Tokenizer::of_sentence_piece(const std::filesystem::path& path) {
+  Tokenizer tokenizer;
+  tokenizer.model_ = std::make_shared<const Model>(tokenizer_file_of_sentence_piece(path));
   return tokenizer;
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 // The tokenizers of published models: byte-level and SentencePiece merges, SentencePiece unigrams, WordPiece; from Hugging Face's
-// tokenizer.json or from GGUF.
+// tokenizer.json, from GGUF or from SentencePiece's own files.
 //
 // A text goes through up to five steps, each with a file of its own: added tokens are cut out (added_tokens.h), what is between them is
 // normalised (normalizer.h) and cut into words (cutter.h), words become ids (segmenter.h), and ids become bytes again (spelling.h).
@@ -27,8 +27,9 @@ class Tokenizer {
     kAsTokens,  ///< they become the tokens: for prompts that a chat template made
   };
 
-  /// Reads tokenizer.json, the folder that holds it, GPT-2's vocab.json with merges.txt beside it, BERT's vocab.txt or llama2.c's tokenizer.bin; and what tokenizer_config.json,
-  /// generation_config.json and config.json in the same folder say of the beginning and the end of texts.
+  /// Reads tokenizer.json, the folder that holds it, GPT-2's vocab.json with merges.txt beside it, BERT's vocab.txt, SentencePiece's
+  /// tokenizer.model or llama2.c's tokenizer.bin; and what tokenizer_config.json, generation_config.json and config.json in the same folder say of
+  /// the beginning and the end of texts.
   /// @throws Error naming the file and the part that is missing, malformed or not supported
   static Tokenizer load(const std::filesystem::path& path);
 
@@ -37,6 +38,9 @@ class Tokenizer {
 
   /// The tokenizer.bin that lies beside a checkpoint of llama2.c. @throws Error naming the file and the token that is malformed
   static Tokenizer of_llama2c(const std::filesystem::path& path);
+
+  /// SentencePiece's own file. @throws Error naming the file and what is malformed or not supported
+  static Tokenizer of_sentence_piece(const std::filesystem::path& path);
 
   /// Learns merges from the texts that `next` yields until it yields nothing. `vocabulary` counts the 256 bytes and
   /// "<|endoftext|>", which gets id 0.

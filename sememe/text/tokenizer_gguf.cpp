@@ -5,9 +5,8 @@
 #include <variant>
 
 #include "sememe/base/error.h"
-#include "sememe/formats/base64.h"
 #include "sememe/formats/shown.h"
-#include "sememe/text/character_pairs.h"
+#include "sememe/text/sentence_piece.h"
 
 namespace sememe {
 namespace {
@@ -60,7 +59,7 @@ class Reader {
   std::string character_map() const;
   void read_sentence_piece(bool unigram);
   void read_word_piece();
-  void add_tokens(bool user_defined, bool normalized);
+  void add_tokens();
   void read_ends();
 
   const GgufFile& gguf_;
@@ -133,13 +132,12 @@ void Reader::read_scores() {
   }
 }
 
-void Reader::add_tokens(bool user_defined, bool normalized) {
+void Reader::add_tokens() {
   for (size_t id = 0; id < file_.tokens.size(); ++id) {
     const TokenizerFile::Token& token = file_.tokens[id];
     const bool special = token.type == TokenType::kControl || token.type == TokenType::kUnknown;
-    if (!special && !(user_defined && token.type == TokenType::kUserDefined)) continue;
-    file_.added.push_back(
-        {.content = token.name, .id = static_cast<int32_t>(id), .special = special, .normalized = normalized && !special});
+    if (special || token.type == TokenType::kUserDefined)
+      file_.added.push_back({.content = token.name, .id = static_cast<int32_t>(id), .special = special, .normalized = false});
   }
 }
 
@@ -167,7 +165,7 @@ void Reader::read_byte_level() {
   if (pre->nfc) file_.document["normalizer"] = {{"type", "NFC"}};
   // Llama 3's words that are tokens stay whole, and so do Tekken's; their files say so and GGUF does not.
   if (pre->adds_beginning) file_.document["model"]["ignore_merges"] = true;
-  add_tokens(true, false);
+  add_tokens();
   read_byte_level_merges();
   file_.beginning = id_at("tokenizer.ggml.bos_token_id");
   file_.adds_beginning = flag("tokenizer.ggml.add_bos_token", pre->adds_beginning) && file_.beginning.has_value();
@@ -209,40 +207,12 @@ std::string Reader::character_map() const {
 
 void Reader::read_sentence_piece(bool unigram) {
   read_scores();
-  const bool prefix = flag("tokenizer.ggml.add_space_prefix", true);
-  // SentencePiece's own tokens are short: sixteen characters unless told otherwise. Every way to cut one in two is looked at.
-  constexpr size_t kLongest = 1024;
-  for (size_t id = 0; id < file_.tokens.size(); ++id)
-    if (file_.tokens[id].type == TokenType::kNormal && file_.tokens[id].name.size() > kLongest)
-      fail("{}: tokenizer.ggml.tokens: token {} is {} bytes long, at most {} are possible", where_, id, file_.tokens[id].name.size(),
-           kLongest);
-  file_.document = sentence_piece_document(prefix);
-  Json steps = Json::array();
-  if (const std::string map = character_map(); !map.empty())
-    steps.push_back({{"type", "Precompiled"}, {"precompiled_charsmap", to_base64(map)}, {"match", "longest"}});
-  if (flag("tokenizer.ggml.remove_extra_whitespaces", false)) {
-    steps.push_back({{"type", "Strip"}, {"strip_left", true}, {"strip_right", true}});
-    steps.push_back({{"type", "Replace"}, {"pattern", {{"Regex", " {2,}"}}}, {"content", " "}});
-  }
-  Json& all_steps = file_.document["normalizer"]["normalizers"];
-  all_steps.insert(all_steps.begin(), steps.begin(), steps.end());
-  const bool bytes = std::any_of(file_.tokens.begin(), file_.tokens.end(),
-                                 [](const TokenizerFile::Token& token) { return token.type == TokenType::kByte; });
-  Json model = {{"type", unigram ? "Unigram" : "BPE"}, {"byte_fallback", bytes}};
-  const auto unknown = std::find_if(file_.tokens.begin(), file_.tokens.end(),
-                                    [](const TokenizerFile::Token& token) { return token.type == TokenType::kUnknown; });
-  const bool has_unknown = unknown != file_.tokens.end();
-  file_.single_precision = true;
-  if (unigram) {
-    model["unk_id"] = has_unknown ? Json(unknown - file_.tokens.begin()) : Json(nullptr);
-  } else {
-    model["unk_token"] = has_unknown ? Json(unknown->name) : Json(nullptr);
-    model["fuse_unk"] = true;
-    file_.merges = merges_of_scores(file_.tokens);
-  }
-  file_.document["model"] = std::move(model);
-  // A unigram model weighs user-defined tokens by itself.
-  add_tokens(!unigram, true);
+  complete_sentence_piece(file_,
+                          {.unigram = unigram,
+                           .space_first = flag("tokenizer.ggml.add_space_prefix", true),
+                           .trims_spaces = flag("tokenizer.ggml.remove_extra_whitespaces", false),
+                           .character_map = character_map()},
+                          where_ + ": tokenizer.ggml.tokens");
   file_.beginning = id_at("tokenizer.ggml.bos_token_id");
   file_.adds_beginning = flag("tokenizer.ggml.add_bos_token", !unigram) && file_.beginning.has_value();
 }
@@ -275,7 +245,7 @@ void Reader::read_word_piece() {
         {"continuing_subword_prefix", "##"},
         {"max_input_chars_per_word", 100}}}};
   file_.document["normalizer"]["strip_accents"] = nullptr;
-  add_tokens(true, false);
+  add_tokens();
   file_.beginning = id_at("tokenizer.ggml.cls_token_id");
   if (!file_.beginning) file_.beginning = id_at("tokenizer.ggml.bos_token_id");
   file_.adds_beginning = flag("tokenizer.ggml.add_bos_token", true) && file_.beginning.has_value();

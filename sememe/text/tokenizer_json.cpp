@@ -310,10 +310,6 @@ void put_before_texts(TokenizerFile& file) {
 }
 
 TokenizerFile load_tokenizer_file(const std::filesystem::path& path) {
-  if (std::filesystem::is_directory(path)) {
-    const std::filesystem::path whole = path / "tokenizer.json", words = path / "vocab.txt";
-    return load_tokenizer_file(!std::filesystem::exists(whole) && std::filesystem::exists(words) ? words : whole);
-  }
   Json document = path.filename() == "vocab.json"  ? document_of_old_files(path)
                   : path.filename() == "vocab.txt" ? document_of_word_pieces(path)
                                                    : read_json(path);

@@ -9,7 +9,7 @@
 
 namespace sememe {
 
-/// Reads tokenizer.json, the folder that holds it, vocab.json with merges.txt beside it, or BERT's vocab.txt, and what tokenizer_config.json,
+/// Reads tokenizer.json, vocab.json with merges.txt beside it, or BERT's vocab.txt, and what tokenizer_config.json,
 /// generation_config.json and config.json in the same folder say of the beginning and the end of texts.
 /// @throws Error naming the file and the part that is missing, malformed or not supported
 TokenizerFile load_tokenizer_file(const std::filesystem::path& path);

@@ -222,6 +222,8 @@ def check_sentence_piece(comparison, source):
                            unknown_token_id=0)
                 name = f"SentencePiece {kind} with {len(users)} words, prefix {prefix}, bytes {fallback}"
                 compare(comparison, name, path, its_texts, processor.encode, processor.decode if fallback else None)
+                if len(users) == len(words):
+                    compare(comparison, f"{name}, .model", comparison.folder / "piece.model", short, processor.encode)
 
 
 def converted_sentence_piece(processor, merges, prefix, metaspace):
@@ -338,7 +340,9 @@ def check_compiled(comparison, source):
                    precompiled_charsmap=compiled, remove_extra_whitespaces=True, add_space_prefix=True, bos_token_id=1, eos_token_id=2,
                    unknown_token_id=0)
         # Far into a text the sums of scores are large, and which of two nearly equal ways is taken hangs on how they are rounded.
-        compare(comparison, f"compiled {rule}, GGUF", path, {**texts, "real": texts["real"][:60_000]}, processor.encode)
+        shorter = {**texts, "real": texts["real"][:60_000]}
+        compare(comparison, f"compiled {rule}, GGUF", path, shorter, processor.encode)
+        compare(comparison, f"compiled {rule}, .model", comparison.folder / "piece.model", shorter, processor.encode)
 
 
 def check_word_piece(comparison, source):
