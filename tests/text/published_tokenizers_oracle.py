@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import random
+import subprocess
 import sys
 import tempfile
 import unicodedata
@@ -46,6 +47,22 @@ MORE_SAMPLES = [
 METASPACE = "\u2581"
 
 
+class Answers:
+    """What text_test says of questions, one after another."""
+
+    def __init__(self, sememe):
+        command = [pathlib.Path(sememe).parent / "text_test", "--gtest_also_run_disabled_tests", "--gtest_filter=Oracle.*"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+
+    def error_of(self, **question):
+        """What is wrong with the question, or nothing; then its answer lies in the file `out`."""
+        self.process.stdin.write(json.dumps({key: str(value) if isinstance(value, pathlib.Path) else value for key, value in question.items()}) + "\n")
+        for line in self.process.stdout:
+            if line.startswith("answer: "):
+                return line.removeprefix("answer: ").rstrip("\n")
+        raise SystemExit("text_test has ended")
+
+
 def mixed(source, limit):
     return {"real": real_text(limit), "samples": "\n".join(SAMPLES + MORE_SAMPLES), "random": random_text(source, limit // 4), "empty": "",
             "space": " ", "spaces": "    ", "newline": "\n", "leading": "  two", "one": "a"}
@@ -62,12 +79,12 @@ def ids_of(reference, text):
     return reference.encode(text, add_special_tokens=False).ids
 
 
-def compare(comparison, name, path, texts, expected_of, decode_of=None, arguments=()):
+def compare(comparison, name, path, texts, expected_of, decode_of=None, specials=False):
     for label, text in texts.items():
         out = comparison.folder / "ids.bin"
-        result = comparison.run("encode", "--tokenizer", path, "--text", comparison.write("text", text), "--out", out, *arguments)
-        if result.returncode != 0:
-            comparison.check(f"{name}: {label}", False, result.stderr)
+        error = comparison.answers.error_of(tokenizer=path, text=comparison.write("text", text), out=out, specials=specials)
+        if error:
+            comparison.check(f"{name}: {label}", False, error)
             continue
         ids, expected = numpy.fromfile(out, dtype="<i4").tolist(), expected_of(text)
         at = next((i for i, (a, b) in enumerate(zip(ids, expected)) if a != b), min(len(ids), len(expected)))
@@ -76,10 +93,9 @@ def compare(comparison, name, path, texts, expected_of, decode_of=None, argument
         if decode_of is None or not ids:
             continue
         decoded = comparison.folder / "decoded"
-        result = comparison.run("decode", "--tokenizer", path, "--ids", out, "--out", decoded)
-        ours, theirs = decoded.read_text(encoding="utf-8", errors="replace") if result.returncode == 0 else result.stderr, decode_of(expected)
-        comparison.check(f"{name}: {label}, decoded", decoded.read_bytes().decode(errors="replace") == theirs,
-                         f"{ours[:80]!r}, expected {theirs[:80]!r}")
+        error = comparison.answers.error_of(tokenizer=path, ids=out, out=decoded)
+        ours, theirs = error or decoded.read_bytes().decode(errors="replace"), decode_of(expected)
+        comparison.check(f"{name}: {label}, decoded", ours == theirs, f"{ours[:80]!r}, expected {theirs[:80]!r}")
 
 
 def against(comparison, name, tokenizer, texts, decode=True, specials=True):
@@ -87,7 +103,7 @@ def against(comparison, name, tokenizer, texts, decode=True, specials=True):
     path = comparison.folder / f"{name.replace(' ', '_')}.json"
     tokenizer.save(str(path))
     decode_of = (lambda ids: tokenizer.decode(ids, skip_special_tokens=False)) if decode else None
-    compare(comparison, name, path, texts, lambda text: ids_of(tokenizer, text), decode_of, ["--special-tokens"] if specials else [])
+    compare(comparison, name, path, texts, lambda text: ids_of(tokenizer, text), decode_of, specials)
     return path
 
 
@@ -170,7 +186,7 @@ def check_byte_level(comparison, source):
                 whole = Tokenizer.from_str(json.dumps(document))
             compare(comparison, f"GGUF {pre}", path, texts, lambda text: ids_of(whole, text))
             compare(comparison, f"GGUF {pre}, special tokens", path, {"samples": texts["samples"]}, lambda text: ids_of(tokenizer, text),
-                    arguments=["--special-tokens"])
+                    specials=True)
 
 
 def check_added_tokens(comparison, source):
@@ -400,14 +416,17 @@ def check_chats(comparison, source):
                 continue
             for follows in (True, False):
                 expected = reference.apply_chat_template(messages, tokenize=False, add_generation_prompt=follows)
-                path, out = comparison.write("messages.json", json.dumps(messages)), comparison.folder / "chat.txt"
-                out.unlink(missing_ok=True)
-                result = comparison.run("chat", "--tokenizer", folder, "--messages", path, "--out", out, *([] if follows else ["--complete"]))
-                ours = out.read_text() if result.returncode == 0 else result.stderr
+                out = comparison.folder / "chat.txt"
+                error = comparison.answers.error_of(tokenizer=folder, messages=messages, out=out, follows=follows)
+                ours = error or out.read_text()
                 comparison.check(f"chat of {form}: {name}, answer {follows}", ours == expected, f"{ours!r}, expected {expected!r}")
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": TURN + "{{ message['content'] }}{% endfor %}"}))
+    path, out = comparison.write("messages.json", json.dumps(turns)), comparison.folder / "chat.txt"
     result = comparison.run("chat", "--tokenizer", folder, "--messages", path, "--out", out)
     comparison.check("an unknown template is refused", result.returncode == 1 and "for message in messages" in result.stderr, result.stderr)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": CHATML}))
+    result = comparison.run("chat", "--tokenizer", folder, "--messages", path, "--out", out)
+    comparison.check("the program writes a known one", result.returncode == 0 and out.read_text().startswith("<|im_start|>user\n Hello"), result.stderr)
 
 
 def main():
@@ -419,6 +438,7 @@ def main():
               check_chats]
     with tempfile.TemporaryDirectory() as folder:
         comparison = Comparison(os.path.abspath(arguments.sememe), pathlib.Path(folder))
+        comparison.answers = Answers(comparison.sememe)
         for check in checks:
             if arguments.only in (None, check.__name__):
                 check(comparison, random.Random(4))
