@@ -202,6 +202,9 @@ def check_added_tokens(comparison, source):
 
 
 def train_sentence_piece(folder, text, **options):
+    """The model lies in a folder of its own, since what lies beside it would be read, too."""
+    folder = folder / "piece"
+    folder.mkdir(exist_ok=True)
     sentencepiece.SentencePieceTrainer.train(**{
         **dict(sentence_iterator=iter(line for line in text.split("\n") if line.strip()), model_prefix=str(folder / "piece"),
                normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2, max_sentence_length=20000, num_threads=1),
@@ -239,7 +242,7 @@ def check_sentence_piece(comparison, source):
                 name = f"SentencePiece {kind} with {len(users)} words, prefix {prefix}, bytes {fallback}"
                 compare(comparison, name, path, its_texts, processor.encode, processor.decode if fallback else None)
                 if len(users) == len(words):
-                    compare(comparison, f"{name}, .model", comparison.folder / "piece.model", short, processor.encode)
+                    compare(comparison, f"{name}, .model", comparison.folder / "piece" / "piece.model", short, processor.encode)
 
 
 def converted_sentence_piece(processor, merges, prefix, metaspace):
@@ -339,7 +342,7 @@ def check_compiled(comparison, source):
     for rule in ("nmt_nfkc", "nmt_nfkc_cf"):
         processor = train_sentence_piece(comparison.folder, training, model_type="unigram", vocab_size=1500, normalization_rule_name=rule,
                                          remove_extra_whitespaces=True)
-        compiled = protobuf_field(protobuf_field((comparison.folder / "piece.model").read_bytes(), 3), 2)
+        compiled = protobuf_field(protobuf_field((comparison.folder / "piece" / "piece.model").read_bytes(), 3), 2)
         comparison.check(f"{rule} is compiled", len(compiled) > 100_000, len(compiled))
         pieces = [(processor.id_to_piece(i), processor.get_score(i)) for i in range(processor.vocab_size())]
         tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0, byte_fallback=False))
@@ -358,7 +361,7 @@ def check_compiled(comparison, source):
         # Far into a text the sums of scores are large, and which of two nearly equal ways is taken hangs on how they are rounded.
         shorter = {**texts, "real": texts["real"][:60_000]}
         compare(comparison, f"compiled {rule}, GGUF", path, shorter, processor.encode)
-        compare(comparison, f"compiled {rule}, .model", comparison.folder / "piece.model", shorter, processor.encode)
+        compare(comparison, f"compiled {rule}, .model", comparison.folder / "piece" / "piece.model", shorter, processor.encode)
 
 
 def check_word_piece(comparison, source):
