@@ -142,68 +142,70 @@ class LaneMerger {
 
 HWY_INLINE FloatVector load_floats(const uint8_t* bytes) { return hn::LoadU(Floats(), reinterpret_cast<const float*>(bytes)); }
 
-/// Products of kPanels panels at once, which share what is read of the activations.
+constexpr int kLanes = hn::MaxLanes(Ints()), kVectorsOfPanel = kPanelRows / kLanes;
+
+/// Products of kPanels panels at once, which share what is read of the activations, each read once.
 template <class L, int kPanels>
-HWY_INLINE void column_products(const ChosenColumns& chosen, const uint8_t* HWY_RESTRICT matrix, int64_t panel_bytes, int64_t lane,
+HWY_INLINE void column_products(const ChosenColumns& chosen, const uint8_t* HWY_RESTRICT matrix, int64_t panel_bytes,
                                 const ChosenActivations& x, float* HWY_RESTRICT out) {
   const Ints ints;
   const Floats floats;
   constexpr int64_t kHead = kPanelRows * (L::kGroupScales ? 4 : 2), kBothHeads = kHead * (L::kOffsets ? 2 : 1);
   constexpr bool kSigned = L::kBits == 8 && !kWholeBytes;
-  constexpr int kZero = kSigned ? 0 : L::kZero;
-  FloatVector sums[kPanels];
-  for (int p = 0; p < kPanels; ++p) sums[p] = hn::Zero(floats);
+  constexpr int kZero = kSigned ? 0 : L::kZero, kVectors = kPanels * kVectorsOfPanel;
+  // Vector i is of panel i / kVectorsOfPanel.
+  const auto panel_of = [&](int i) { return i / kVectorsOfPanel * panel_bytes; };
+  constexpr auto lane_of = [](int i) { return int64_t{i % kVectorsOfPanel * kLanes}; };
+  FloatVector sums[kVectors];
+  for (int i = 0; i < kVectors; ++i) sums[i] = hn::Zero(floats);
   const int8_t* HWY_RESTRICT codes = x.codes.data();
   const size_t units = chosen.units.size();
   for (size_t u = 0; u < units; ++u) {
     const int64_t vectors = chosen.units[u].vectors;
     const auto beginning = hn::Set(ints, -kZero * x.sums[u]);
-    IntVector products[kPanels];
-    for (int p = 0; p < kPanels; ++p) products[p] = beginning;
-    const uint8_t* const at = matrix + kBothHeads + 4 * lane;
+    IntVector products[kVectors];
+    for (int i = 0; i < kVectors; ++i) products[i] = beginning;
     for (int64_t v = 0; v < vectors; ++v) {
       int32_t a, b = 0;
       std::memcpy(&a, codes, 4);
       if constexpr (L::kBits == 4) std::memcpy(&b, codes + 4, 4);
       codes += L::kBits == 4 ? 8 : 4;
-      for (int p = 0; p < kPanels; ++p) {
-        auto vector = hn::LoadU(ints, reinterpret_cast<const int32_t*>(at + p * panel_bytes + v * 64));
+      for (int i = 0; i < kVectors; ++i) {
+        auto vector = hn::LoadU(ints, reinterpret_cast<const int32_t*>(matrix + panel_of(i) + kBothHeads + v * 64 + 4 * lane_of(i)));
         if constexpr (L::kBits == 4) {
           const auto nibble = hn::Set(ints, 0x0f0f0f0f);
-          products[p] = add_products_of_four<false>(products[p], hn::And(vector, nibble), a);
-          products[p] = add_products_of_four<false>(products[p], hn::And(shifted<-4>(vector), nibble), b);
+          products[i] = add_products_of_four<false>(products[i], hn::And(vector, nibble), a);
+          products[i] = add_products_of_four<false>(products[i], hn::And(shifted<-4>(vector), nibble), b);
         } else {
           if constexpr (kSigned) vector = hn::Xor(vector, hn::Set(ints, static_cast<int32_t>(0x80808080u)));
-          products[p] = add_products_of_four<kSigned>(products[p], vector, a);
+          products[i] = add_products_of_four<kSigned>(products[i], vector, a);
         }
       }
     }
     const auto x_scale = hn::Set(floats, x.scales[u]);
     const auto x_offset = hn::Set(floats, x.scales[u] * static_cast<float>(x.sums[u]));
-    for (int p = 0; p < kPanels; ++p) {
-      const uint8_t* const head = matrix + p * panel_bytes;
+    for (int i = 0; i < kVectors; ++i) {
+      const uint8_t* const head = matrix + panel_of(i);
       const auto load = [&](const uint8_t* from) HWY_ATTR {
-        if constexpr (L::kGroupScales) return load_floats(from + 4 * lane);
-        return load_halves(from + 2 * lane);
+        if constexpr (L::kGroupScales) return load_floats(from + 4 * lane_of(i));
+        return load_halves(from + 2 * lane_of(i));
       };
-      sums[p] = hn::MulAdd(hn::Mul(load(head), x_scale), hn::ConvertTo(floats, products[p]), sums[p]);
-      if constexpr (L::kOffsets) sums[p] = hn::MulAdd(load(head + kHead), x_offset, sums[p]);
+      sums[i] = hn::MulAdd(hn::Mul(load(head), x_scale), hn::ConvertTo(floats, products[i]), sums[i]);
+      if constexpr (L::kOffsets) sums[i] = hn::MulAdd(load(head + kHead), x_offset, sums[i]);
     }
     matrix += kBothHeads + vectors * 64;
   }
-  for (int p = 0; p < kPanels; ++p) hn::StoreU(sums[p], floats, out + p * kPanelRows + lane);
+  for (int i = 0; i < kVectors; ++i) hn::StoreU(sums[i], floats, out + i / kVectorsOfPanel * kPanelRows + lane_of(i));
 }
 
 template <class L>
 void all_column_products(const ChosenColumns& chosen, const uint8_t* matrix, int64_t panels, const ChosenActivations& x, float* out) {
-  const auto lanes = static_cast<int64_t>(hn::Lanes(Ints()));
+  constexpr int kTogether = kVectorsOfPanel <= 2 ? 2 : 1;  // as many as have room in the registers
   const int64_t bytes = chosen.panel_bytes();
-  for (int64_t lane = 0; lane < kPanelRows; lane += lanes) {
-    int64_t panel = 0;
-    for (; panel + 2 <= panels; panel += 2)
-      column_products<L, 2>(chosen, matrix + panel * bytes, bytes, lane, x, out + panel * kPanelRows);
-    if (panel < panels) column_products<L, 1>(chosen, matrix + panel * bytes, bytes, lane, x, out + panel * kPanelRows);
-  }
+  int64_t panel = 0;
+  for (; panel + kTogether <= panels; panel += kTogether)
+    column_products<L, kTogether>(chosen, matrix + panel * bytes, bytes, x, out + panel * kPanelRows);
+  if (panel < panels) column_products<L, 1>(chosen, matrix + panel * bytes, bytes, x, out + panel * kPanelRows);
 }
 
 }  // namespace

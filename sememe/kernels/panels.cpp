@@ -27,85 +27,97 @@ namespace {
 // Rows of activations that stay in the cache while a thread's panels pass by.
 constexpr int64_t kTokensAtOnce = 128;
 
-/// Products of as many rows of a panel as a vector has lanes, from row `lane` on, with kTokens rows.
-template <class L, int kTokens>
+constexpr int kLanes = hn::MaxLanes(Ints());
+/// How many vectors have the rows of a panel. With one row of activations all of them are taken at once, so that the panel passes by once; with
+/// several, whose sums fill the registers, one vector of rows at a time.
+constexpr int kVectorsOfPanel = kPanelRows / kLanes;
+
+/// Products of kVectors vectors of rows of a panel, from row `lane` on, with kTokens rows.
+template <class L, int kTokens, int kVectors>
 HWY_INLINE void products(const uint8_t* HWY_RESTRICT panel, int64_t lane, int64_t blocks, const int8_t* HWY_RESTRICT x,
                          const float* HWY_RESTRICT x_scales, const int32_t* HWY_RESTRICT x_sums, float* HWY_RESTRICT out, int64_t stride) {
   const Ints ints;
   const Floats floats;
   constexpr bool kSigned = L::kBits == 8 && !kWholeBytes;
   constexpr int kZero = kSigned ? 0 : L::kZero;
-  FloatVector sums[kTokens];
-  for (int t = 0; t < kTokens; ++t) sums[t] = hn::Zero(floats);
+  FloatVector sums[kVectors][kTokens];
+  for (int v = 0; v < kVectors; ++v)
+    for (int t = 0; t < kTokens; ++t) sums[v][t] = hn::Zero(floats);
   for (int64_t unit = 0; unit < blocks / L::kUnitBlocks; ++unit, panel += L::kUnitBytes) {
-    const FloatVector scale = load_halves(panel + 2 * lane);
-    FloatVector offset = scale;
-    if constexpr (L::kOffsets) offset = load_halves(panel + 32 + 2 * lane);
-    const uint8_t* const group_scales = panel + L::kHeadBytes + lane;
-    const uint8_t* const codes = panel + L::kUnitBytes - L::kUnitBlocks * L::kCodeBytes + 4 * lane;
+    FloatVector scale[kVectors], offset[kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      scale[v] = offset[v] = load_halves(panel + 2 * (lane + v * kLanes));
+      if constexpr (L::kOffsets) offset[v] = load_halves(panel + 32 + 2 * (lane + v * kLanes));
+    }
     for (int64_t inner = 0; inner < L::kUnitBlocks; ++inner) {
       const int64_t block = unit * L::kUnitBlocks + inner;
-      IntVector low[4], high[4];
-      load_codes<L, 0>(codes + inner * L::kCodeBytes, low[0], high[0]);
-      load_codes<L, 1>(codes + inner * L::kCodeBytes, low[1], high[1]);
-      load_codes<L, 2>(codes + inner * L::kCodeBytes, low[2], high[2]);
-      load_codes<L, 3>(codes + inner * L::kCodeBytes, low[3], high[3]);
-      FloatVector scale_now[L::kGroups], offset_now[L::kGroups];
-      for (int64_t group = 0; group < L::kGroups; ++group) {
-        scale_now[group] = scale, offset_now[group] = offset;
-        if constexpr (L::kGroupScales) {
-          const uint8_t* const at = group_scales + (inner * L::kGroups + group) * kPanelRows;
-          scale_now[group] = hn::Mul(scale, load_bytes(at));
-          if constexpr (L::kOffsets) offset_now[group] = hn::Mul(offset, load_bytes(at + L::kGroupBytes));
+      for (int v = 0; v < kVectors; ++v) {
+        const uint8_t* const group_scales = panel + L::kHeadBytes + lane + v * kLanes;
+        const uint8_t* const codes = panel + L::kUnitBytes - (L::kUnitBlocks - inner) * L::kCodeBytes + 4 * (lane + v * kLanes);
+        IntVector low[4], high[4];
+        load_codes<L, 0>(codes, low[0], high[0]);
+        load_codes<L, 1>(codes, low[1], high[1]);
+        load_codes<L, 2>(codes, low[2], high[2]);
+        load_codes<L, 3>(codes, low[3], high[3]);
+        FloatVector scale_now[L::kGroups], offset_now[L::kGroups];
+        for (int64_t group = 0; group < L::kGroups; ++group) {
+          scale_now[group] = scale[v], offset_now[group] = offset[v];
+          if constexpr (L::kGroupScales) {
+            const uint8_t* const at = group_scales + (inner * L::kGroups + group) * kPanelRows;
+            scale_now[group] = hn::Mul(scale[v], load_bytes(at));
+            if constexpr (L::kOffsets) offset_now[group] = hn::Mul(offset[v], load_bytes(at + L::kGroupBytes));
+          }
         }
-      }
-      for (int t = 0; t < kTokens; ++t) {
-        const int8_t* const x_now = x + t * blocks * 32 + block * 32;
-        const int32_t* const x_sum = x_sums + (t * blocks + block) * 2;
-        const float x_scale = x_scales[t * blocks + block];
-        IntVector first = hn::Set(ints, -kZero * x_sum[0]), second = hn::Set(ints, -kZero * x_sum[1]);
-        for (int j = 0; j < 4; ++j) {
-          int32_t a, b;
-          std::memcpy(&a, x_now + 4 * j, 4);
-          std::memcpy(&b, x_now + 16 + 4 * j, 4);
-          first = add_products_of_four<kSigned>(first, low[j], a);
-          second = add_products_of_four<kSigned>(second, high[j], b);
-        }
-        const auto x_scale_now = hn::Set(floats, x_scale);
-        if constexpr (L::kGroups == 1) {
-          const auto whole = hn::ConvertTo(floats, hn::Add(first, second));
-          sums[t] = hn::MulAdd(hn::Mul(scale_now[0], x_scale_now), whole, sums[t]);
-          if constexpr (L::kOffsets)
-            sums[t] = hn::MulAdd(offset_now[0], hn::Set(floats, x_scale * static_cast<float>(x_sum[0] + x_sum[1])), sums[t]);
-        } else {
-          sums[t] = hn::MulAdd(hn::Mul(scale_now[0], x_scale_now), hn::ConvertTo(floats, first), sums[t]);
-          if constexpr (L::kOffsets) sums[t] = hn::MulAdd(offset_now[0], hn::Set(floats, x_scale * static_cast<float>(x_sum[0])), sums[t]);
-          sums[t] = hn::MulAdd(hn::Mul(scale_now[1], x_scale_now), hn::ConvertTo(floats, second), sums[t]);
-          if constexpr (L::kOffsets) sums[t] = hn::MulAdd(offset_now[1], hn::Set(floats, x_scale * static_cast<float>(x_sum[1])), sums[t]);
+        for (int t = 0; t < kTokens; ++t) {
+          const int8_t* const x_now = x + t * blocks * 32 + block * 32;
+          const int32_t* const x_sum = x_sums + (t * blocks + block) * 2;
+          const float x_scale = x_scales[t * blocks + block];
+          FloatVector& sum = sums[v][t];
+          IntVector first = hn::Set(ints, -kZero * x_sum[0]), second = hn::Set(ints, -kZero * x_sum[1]);
+          for (int j = 0; j < 4; ++j) {
+            int32_t a, b;
+            std::memcpy(&a, x_now + 4 * j, 4);
+            std::memcpy(&b, x_now + 16 + 4 * j, 4);
+            first = add_products_of_four<kSigned>(first, low[j], a);
+            second = add_products_of_four<kSigned>(second, high[j], b);
+          }
+          const auto x_scale_now = hn::Set(floats, x_scale);
+          if constexpr (L::kGroups == 1) {
+            const auto whole = hn::ConvertTo(floats, hn::Add(first, second));
+            sum = hn::MulAdd(hn::Mul(scale_now[0], x_scale_now), whole, sum);
+            if constexpr (L::kOffsets)
+              sum = hn::MulAdd(offset_now[0], hn::Set(floats, x_scale * static_cast<float>(x_sum[0] + x_sum[1])), sum);
+          } else {
+            sum = hn::MulAdd(hn::Mul(scale_now[0], x_scale_now), hn::ConvertTo(floats, first), sum);
+            if constexpr (L::kOffsets) sum = hn::MulAdd(offset_now[0], hn::Set(floats, x_scale * static_cast<float>(x_sum[0])), sum);
+            sum = hn::MulAdd(hn::Mul(scale_now[1], x_scale_now), hn::ConvertTo(floats, second), sum);
+            if constexpr (L::kOffsets) sum = hn::MulAdd(offset_now[1], hn::Set(floats, x_scale * static_cast<float>(x_sum[1])), sum);
+          }
         }
       }
     }
   }
-  for (int t = 0; t < kTokens; ++t) hn::StoreU(sums[t], floats, out + t * stride);
+  for (int v = 0; v < kVectors; ++v)
+    for (int t = 0; t < kTokens; ++t) hn::StoreU(sums[v][t], floats, out + t * stride + v * kLanes);
 }
 
 template <class L>
 void all_products(const uint8_t* matrix, int64_t panels, const QuantizedRows& rows, int64_t first, int64_t last, float* out, int64_t stride) {
   const int64_t blocks = rows.width / 32, panel_bytes = blocks / L::kUnitBlocks * L::kUnitBytes;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(Ints()));
   for (int64_t from = first; from < last; from += kTokensAtOnce) {
-    const int64_t to = std::min(last, from + kTokensAtOnce);
+    const int64_t to = std::min(last, from + kTokensAtOnce), fours = from + (to - from) / 4 * 4;
     for (int64_t panel = 0; panel < panels; ++panel) {
-      for (int64_t lane = 0; lane < kPanelRows; lane += lanes) {
-        const auto tokens = [&]<int kTokens>(int64_t t) HWY_ATTR {
-          products<L, kTokens>(matrix + panel * panel_bytes, lane, blocks, rows.codes.data() + t * rows.width, rows.scales.data() + t * blocks,
-                               rows.sums.data() + t * blocks * 2, out + t * stride + panel * kPanelRows + lane, stride);
-        };
+      const auto tokens = [&]<int kTokens, int kVectors>(int64_t t, int64_t lane) HWY_ATTR {
+        products<L, kTokens, kVectors>(matrix + panel * panel_bytes, lane, blocks, rows.codes.data() + t * rows.width,
+                                       rows.scales.data() + t * blocks, rows.sums.data() + t * blocks * 2,
+                                       out + t * stride + panel * kPanelRows + lane, stride);
+      };
+      for (int64_t lane = 0; lane < kPanelRows && fours > from; lane += kLanes) {
         int64_t t = from;
-        for (; t + 8 <= to; t += 8) tokens.template operator()<8>(t);
-        if (t + 4 <= to) tokens.template operator()<4>(t), t += 4;
-        for (; t < to; ++t) tokens.template operator()<1>(t);
+        for (; t + 8 <= fours; t += 8) tokens.template operator()<8, 1>(t, lane);
+        if (t < fours) tokens.template operator()<4, 1>(t, lane);
       }
+      for (int64_t t = fours; t < to; ++t) tokens.template operator()<1, kVectorsOfPanel>(t, 0);
     }
   }
 }
@@ -124,32 +136,38 @@ HWY_INLINE FloatVector load_weights(const void* matrix, int64_t at) {
   }
 }
 
-template <PanelFloats kType, int kTokens>
+/// @param at where the panel's first column has row `lane`
+template <PanelFloats kType, int kTokens, int kVectors>
 HWY_INLINE void float_products(const void* matrix, int64_t at, int64_t width, const float* HWY_RESTRICT rows, float* HWY_RESTRICT out,
                                int64_t stride) {
   const Floats floats;
-  FloatVector sums[kTokens];
-  for (int t = 0; t < kTokens; ++t) sums[t] = hn::Zero(floats);
+  FloatVector sums[kVectors][kTokens];
+  for (int v = 0; v < kVectors; ++v)
+    for (int t = 0; t < kTokens; ++t) sums[v][t] = hn::Zero(floats);
   for (int64_t column = 0; column < width; ++column) {
-    const FloatVector weights = load_weights<kType>(matrix, at + column * kPanelRows);
-    for (int t = 0; t < kTokens; ++t) sums[t] = hn::MulAdd(weights, hn::Set(floats, rows[t * width + column]), sums[t]);
+    for (int v = 0; v < kVectors; ++v) {
+      const FloatVector weights = load_weights<kType>(matrix, at + column * kPanelRows + v * kLanes);
+      for (int t = 0; t < kTokens; ++t) sums[v][t] = hn::MulAdd(weights, hn::Set(floats, rows[t * width + column]), sums[v][t]);
+    }
   }
-  for (int t = 0; t < kTokens; ++t) hn::StoreU(sums[t], floats, out + t * stride);
+  for (int v = 0; v < kVectors; ++v)
+    for (int t = 0; t < kTokens; ++t) hn::StoreU(sums[v][t], floats, out + t * stride + v * kLanes);
 }
 
 template <PanelFloats kType>
 void all_float_products(const void* matrix, int64_t panels, int64_t width, const float* rows, int64_t first, int64_t last, float* out,
                         int64_t stride) {
-  const auto lanes = static_cast<int64_t>(hn::Lanes(Ints()));
+  const int64_t fours = first + (last - first) / 4 * 4;
   for (int64_t panel = 0; panel < panels; ++panel) {
-    for (int64_t lane = 0; lane < kPanelRows; lane += lanes) {
-      const int64_t at = panel * width * kPanelRows + lane;
-      float* const to = out + panel * kPanelRows + lane;
+    const int64_t at = panel * width * kPanelRows;
+    float* const to = out + panel * kPanelRows;
+    for (int64_t lane = 0; lane < kPanelRows && fours > first; lane += kLanes) {
       int64_t t = first;
-      for (; t + 8 <= last; t += 8) float_products<kType, 8>(matrix, at, width, rows + t * width, to + t * stride, stride);
-      if (t + 4 <= last) float_products<kType, 4>(matrix, at, width, rows + t * width, to + t * stride, stride), t += 4;
-      for (; t < last; ++t) float_products<kType, 1>(matrix, at, width, rows + t * width, to + t * stride, stride);
+      for (; t + 8 <= fours; t += 8) float_products<kType, 8, 1>(matrix, at + lane, width, rows + t * width, to + t * stride + lane, stride);
+      if (t < fours) float_products<kType, 4, 1>(matrix, at + lane, width, rows + t * width, to + t * stride + lane, stride);
     }
+    for (int64_t t = fours; t < last; ++t)
+      float_products<kType, 1, kVectorsOfPanel>(matrix, at, width, rows + t * width, to + t * stride, stride);
   }
 }
 
