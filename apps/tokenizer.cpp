@@ -67,7 +67,8 @@ Tokenizer load(const std::filesystem::path& path) {
   return path.extension() == ".gguf" ? Tokenizer::of_gguf(GgufFile(path)) : Tokenizer::load(path);
 }
 
-constexpr const char* kTokenizerHelp = "tokenizer.json, its folder, vocab.json, vocab.txt, a .model of SentencePiece, llama2.c's tokenizer.bin, or a .gguf file";
+constexpr const char* kTokenizerHelp =
+    "tokenizer.json, its folder, vocab.json, vocab.txt, a .model of SentencePiece, llama2.c's tokenizer.bin, or a .gguf file";
 
 struct EncodeText {
   CommonOptions common;
