@@ -13,6 +13,11 @@ import os
 import sys
 import time
 
+try:
+    import numpy
+except ImportError:
+    sys.exit(f"{sys.executable} has no NumPy, which the comparison with llama.cpp needs: ./setup --tests brings it")
+
 
 class Bytes(ctypes.Structure):
     """A struct of llama.h whose layout differs between versions: passed on as it came, but for the fields read below."""
@@ -102,12 +107,10 @@ class Llama:
         return self.library.llama_get_logits_ith(self.context, -1)
 
     def logits(self, pointer):
-        import numpy
         return numpy.ctypeslib.as_array(pointer, (self.vocabulary,))
 
     def greedy(self, ids, tokens):
         """Ids chosen, the gap between the two best logits at each, and the seconds of all but the prompt."""
-        import numpy
         self.clear()
         logits = self.logits(self.decode(ids))
         begin, chosen, gaps = time.perf_counter(), [], []
