@@ -20,16 +20,13 @@ void read_rotated_part(const Json& json, const char* key, TransformerConfig& con
   set_rotated_part(part, config);
 }
 
-/// The turns between which frequencies go from slowed to not, and the first context.
-void read_turns(const Json& rope, const char* low_key, const char* high_key, RotaryScaling& scaling, int64_t original, const std::string& where) {
-  scaling.low_turns = json_member_or<double>(rope, low_key, scaling.low_turns, where);
-  scaling.high_turns = json_member_or<double>(rope, high_key, scaling.high_turns, where);
-  scaling.original_context = original;
-}
-
 void read_yarn(const Json& rope, RotaryScaling& scaling, int64_t original, const std::string& where) {
-  scaling = {.kind = RotaryScaling::Kind::kYarn, .factor = json_member<double>(rope, "factor", where), .high_turns = 32, .divisors = {}};
-  read_turns(rope, "beta_slow", "beta_fast", scaling, original, where);
+  scaling = {.kind = RotaryScaling::Kind::kYarn,
+             .factor = json_member<double>(rope, "factor", where),
+             .low_turns = json_member_or<double>(rope, "beta_slow", 1.0, where),
+             .high_turns = json_member_or<double>(rope, "beta_fast", 32.0, where),
+             .original_context = original,
+             .divisors = {}};
   only(rope, "truncate", {true}, where);
   only(rope, "mscale_all_dim", {0}, where);
   scaling.magnitude = json_member_or<double>(rope, "attention_factor", yarn_magnitude(scaling.factor), where);
@@ -64,8 +61,9 @@ void read_rope_object(const Json& rope, std::optional<int64_t> original_context,
   } else if (type == "llama3") {
     scaling.kind = RotaryScaling::Kind::kLlama3;
     scaling.factor = json_member<double>(rope, "factor", where);
-    for (const char* const key : {"low_freq_factor", "high_freq_factor"}) json_member<double>(rope, key, where);
-    read_turns(rope, "low_freq_factor", "high_freq_factor", scaling, original, where);
+    scaling.low_turns = json_member<double>(rope, "low_freq_factor", where);
+    scaling.high_turns = json_member<double>(rope, "high_freq_factor", where);
+    scaling.original_context = original;
   } else if (type == "yarn") {
     read_yarn(rope, scaling, original, where);
   } else if (type == "longrope" || type == "su") {

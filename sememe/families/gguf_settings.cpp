@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <utility>
 #include <variant>
 
 #include "sememe/base/error.h"
@@ -84,8 +85,8 @@ void GgufSettings::read_rotary(TransformerConfig& config) const {
                .original_context = size_or("rope.scaling.original_context_length", config.context),
                .divisors = {}};
     scaling.magnitude = number_or("rope.scaling.attn_factor", 1.0) * yarn_magnitude(scaling.factor);
-    if (number_or("rope.scaling.yarn_log_multiplier", 0.0) != 0)
-      fail("{}: {} is not supported", file_.path().string(), full("rope.scaling.yarn_log_multiplier"));
+    for (const auto& [key, plain] : {std::pair{"rope.scaling.yarn_log_multiplier", 0.0}, {"rope.scaling.yarn_ext_factor", 1.0}, {"rope.scaling.yarn_attn_factor", 1.0}})
+      if (number_or(key, plain) != plain) fail("{}: {} is {}, which is not supported", file_.path().string(), full(key), number(key));
   } else if (type != "none" && type != "longrope") {
     fail("{}: {} is \"{}\", which is not supported", file_.path().string(), full("rope.scaling.type"), shown(type));
   }

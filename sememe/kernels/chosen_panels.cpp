@@ -128,7 +128,6 @@ class LaneMerger {
   }
 
  private:
-  static constexpr int64_t kLanes = hn::MaxLanes(Ints());
   /// Lanes of a vector to write that come from one vector: of a panel the lanes from `first` on.
   struct Piece {
     const uint8_t* panel;
@@ -141,8 +140,6 @@ class LaneMerger {
 };
 
 HWY_INLINE FloatVector load_floats(const uint8_t* bytes) { return hn::LoadU(Floats(), reinterpret_cast<const float*>(bytes)); }
-
-constexpr int kLanes = hn::MaxLanes(Ints()), kVectorsOfPanel = kPanelRows / kLanes;
 
 /// Products of kPanels panels at once, which share what is read of the activations, each read once.
 template <class L, int kPanels>

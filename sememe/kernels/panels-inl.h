@@ -23,6 +23,8 @@ namespace {
 using Ints = hn::CappedTag<int32_t, kPanelRows>;
 using Floats = hn::Rebind<float, Ints>;
 using IntVector = hn::Vec<Ints>;
+constexpr int kLanes = hn::MaxLanes(Ints());
+constexpr int kVectorsOfPanel = kPanelRows / kLanes;  ///< of rows
 using FloatVector = hn::Vec<Floats>;
 
 template <int kBits_, int kGroup_, int kZero_, bool kOffsets_, bool kGroupScales_>

@@ -27,12 +27,8 @@ namespace {
 // Rows of activations that stay in the cache while a thread's panels pass by.
 constexpr int64_t kTokensAtOnce = 128;
 
-constexpr int kLanes = hn::MaxLanes(Ints());
-/// How many vectors have the rows of a panel. With one row of activations all of them are taken at once, so that the panel passes by once; with
-/// several, whose sums fill the registers, one vector of rows at a time.
-constexpr int kVectorsOfPanel = kPanelRows / kLanes;
-
-/// Products of kVectors vectors of rows of a panel, from row `lane` on, with kTokens rows.
+/// Products of kVectors vectors of rows of a panel, from row `lane` on, with kTokens rows. With one row of activations all vectors are taken at once,
+/// so that the panel passes by once; with several, whose sums fill the registers, one at a time.
 template <class L, int kTokens, int kVectors>
 HWY_INLINE void products(const uint8_t* HWY_RESTRICT panel, int64_t lane, int64_t blocks, const int8_t* HWY_RESTRICT x,
                          const float* HWY_RESTRICT x_scales, const int32_t* HWY_RESTRICT x_sums, float* HWY_RESTRICT out, int64_t stride) {
